@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Models of the Linux buffer-sharing drivers, instrumented with lockdep.

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! `recursive`: a task takes a lock of a class that it holds already.
+//!
+//! Fine are: a recursive read under any read; a lock taken under a nest lock that this task holds. In a class
+//! that is not strict, only the very same lock object counts: taking it again blocks for ever, except for two
+//! readers, who block only if a writer waits between them.
+//!
+//! Kernel counterpart: `check_deadlock()`, `print_deadlock_bug()`.
+
+use super::{Engine, Finding, HeldLock, Task, base, plain};
+use crate::event::Mode;
+use crate::report::model::ReportKind;
+
+/// What the rule says about an acquisition.
+#[derive(Debug)]
+pub enum Verdict {
+    /// No lock of the class is held, or it does not matter.
+    Fine,
+    /// One is held, and the nest lock serialises them: no dependency is learned from this acquisition.
+    Nested,
+    /// The rule is broken.
+    Finding(Box<Finding>),
+}
+
+/// Applies the rule to an acquisition that is not on the stack yet.
+#[must_use]
+pub fn check(engine: &Engine, task: &Task, new: &HeldLock) -> Verdict {
+    let class = new.bits.class();
+    let strict = engine.classes().get(class).def.strict;
+    let mut nest_seen = false;
+    for held in task.held() {
+        nest_seen |= new.bits.nest() && held.instance == new.nest;
+        let same_instance = held.instance == new.instance;
+        let same = if strict {
+            held.bits.class() == class
+        } else {
+            same_instance
+                && engine.classes().get(held.bits.class()).group == engine.classes().get(class).group
+        };
+        let recursive_read = new.bits.mode() == Mode::RecursiveRead && held.bits.mode().is_read();
+        if !same || recursive_read {
+            continue;
+        }
+        if nest_seen {
+            return Verdict::Nested;
+        }
+        return Verdict::Finding(Box::new(report(engine, task, held, new)));
+    }
+    Verdict::Fine
+}
+
+fn report(engine: &Engine, task: &Task, held: &HeldLock, new: &HeldLock) -> Finding {
+    let name = engine.lock_name(new.bits.class(), new.instance).class;
+    let same_instance = held.instance == new.instance;
+    let readers = held.bits.mode().is_read() && new.bits.mode().is_read();
+    let certain = same_instance && !readers && !new.bits.sync();
+    let summary = match (same_instance, readers) {
+        (true, true) => format!(
+            "`{name}` is read-locked twice by one thread: if a writer waits in between, both wait for ever"
+        ),
+        (true, false) => {
+            format!("`{name}` is taken by a thread that holds this very lock already: it waits for itself")
+        }
+        (false, _) => format!(
+            "two locks of class `{name}` are taken by one thread, with nothing to say which comes first: \
+             another thread may take them in the other order"
+        ),
+    };
+    let help = if same_instance {
+        "release the lock before this call, or call a variant that expects it to be held"
+    } else {
+        "if there is an order among these locks, say so with a subclass (lock_nested) or a nest lock"
+    };
+    let signature = format!("{name}:{}>{}", letter(held.bits.mode()), letter(new.bits.mode()));
+    let mut report = base(engine, task, ReportKind::Recursive, &signature, summary, help);
+    report.wanted = Some(engine.acquired(task, new));
+    report.conflict = Some(engine.acquired(task, held));
+    report.certain = certain;
+    plain(report)
+}
+
+fn letter(mode: Mode) -> char {
+    match mode {
+        Mode::Write => 'W',
+        Mode::Read => 'r',
+        Mode::RecursiveRead => 'R',
+    }
+}

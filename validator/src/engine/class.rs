@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! The class registry: one entry for each key and subclass, its name and its usage so far.
+//!
+//! Names are as the kernel prints them: the name given to the key, `#N` if it is the N-th key of that name,
+//! `/S` for subclass S. All subclasses of one key share the N.
+//!
+//! Kernel counterpart: `register_lock_class()`, `count_matching_names()`, `print_lock_name()`.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::usage::Usage;
+use crate::event::{LockKind, WaitType};
+use crate::ids::ClassId;
+
+/// What is known about a class when it is first used.
+#[derive(Clone, Debug)]
+pub struct ClassDef {
+    /// Name of the key.
+    pub name: Arc<str>,
+    /// 0 to 7.
+    pub subclass: u8,
+    /// Another subclass of the same key, if there is one already.
+    pub sibling: Option<ClassId>,
+    /// The kernel's rule on nesting within the class.
+    pub strict: bool,
+    /// `(outer, inner)`.
+    pub waits: (WaitType, WaitType),
+    /// Normal, per-CPU or override.
+    pub kind: LockKind,
+}
+
+impl ClassDef {
+    /// A strict class with this name: the kernel's default.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        ClassDef {
+            name: name.into(),
+            subclass: 0,
+            sibling: None,
+            strict: true,
+            waits: (WaitType::Unchecked, WaitType::Unchecked),
+            kind: LockKind::Normal,
+        }
+    }
+}
+
+/// One class.
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// As registered.
+    pub def: ClassDef,
+    /// The first subclass of the key that was registered.
+    pub group: ClassId,
+    /// It is the `nth` key of its name, from 1.
+    pub nth: u32,
+    /// Contexts in which it was ever taken.
+    pub usage: Usage,
+}
+
+impl Class {
+    /// The name as printed.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        let mut name = self.def.name.to_string();
+        if self.nth > 1 {
+            name.push_str(&format!("#{}", self.nth));
+        }
+        if self.def.subclass > 0 {
+            name.push_str(&format!("/{}", self.def.subclass));
+        }
+        name
+    }
+}
+
+/// All classes of one engine.
+#[derive(Debug, Default)]
+pub struct Classes {
+    entries: Vec<Class>,
+    names: FxHashMap<Arc<str>, u32>,
+}
+
+impl Classes {
+    /// Adds a class.
+    ///
+    /// # Panics
+    /// With more than 2³² classes.
+    pub fn register(&mut self, def: ClassDef) -> ClassId {
+        let id = ClassId(u32::try_from(self.entries.len()).expect("fewer than 2^32 classes"));
+        let (group, nth) = match def.sibling {
+            Some(sibling) => {
+                let sibling = &self.entries[sibling.index()];
+                (sibling.group, sibling.nth)
+            }
+            None => {
+                let count = self.names.entry(def.name.clone()).or_insert(0);
+                *count += 1;
+                (id, *count)
+            }
+        };
+        self.entries.push(Class { def, group, nth, usage: Usage::default() });
+        id
+    }
+
+    /// The class with this number.
+    #[must_use]
+    pub fn get(&self, id: ClassId) -> &Class {
+        &self.entries[id.index()]
+    }
+
+    pub(super) fn get_mut(&mut self, id: ClassId) -> &mut Class {
+        &mut self.entries[id.index()]
+    }
+
+    /// Number of classes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True before the first one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All classes in the order of first use.
+    pub fn iter(&self) -> impl Iterator<Item = (ClassId, &Class)> {
+        (0u32..).map(ClassId).zip(&self.entries)
+    }
+}

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! The engine: a pure state machine. Events of tasks go in, what was learned and what was found comes out.
+//!
+//! [`Engine::step`] takes one [`Event`] of one [`Task`] and does, for an acquisition, in this order:
+//!
+//! 1. a nested acquisition of the class on top only counts: check that its nest lock is held, push, done;
+//! 2. usage: note in which context the class is taken ([`usage`]);
+//! 3. the nest lock, if one is named, is held ([`check::nest_missing`]);
+//! 4. no other lock of the class is held, unless the rules of the class allow it ([`check::recursive`]);
+//! 5. each new dependency from a held lock closes no cycle ([`check::circular`]) and is then learned;
+//! 6. push.
+//!
+//! A trylock skips 3 to 5 (it cannot block), an unchecked class 4 and 5. Which held locks get an edge: from the
+//! top of the stack downwards to the first one that is neither a trylock (a trylock has no incoming edge, so
+//! what lies below it is not connected through it) nor a recursive read (a path through it would be weak).
+//! Older ones are connected through that one.
+//!
+//! A dependency that closes a cycle is reported and *not* learned, so that one mistake does not make every later
+//! dependency of the same classes look wrong. Nothing ever switches the engine off.
+//!
+//! Invariants: the graph has no strong cycle; findings are data, built here and rendered elsewhere; there is
+//! no clock, no lock, no thread-local and no output in this module or below it.
+//!
+//! Kernel counterpart: `__lock_acquire()`, `validate_chain()`, `check_prevs_add()`, `__lock_release()`.
+//!
+//! Cannot see: orders that no run ever took; waits that are not locks; an order that exists only in a trylock
+//! loop.
+
+pub mod check;
+pub mod class;
+pub mod graph;
+pub mod task;
+pub mod usage;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+pub use class::{Class, ClassDef};
+pub use graph::{Dependency, EdgeId, Graph, StackId, Strength};
+pub use task::{HeldLock, Task};
+
+use crate::event::{Acquisition, Event, Place};
+use crate::ids::{ClassId, Instance};
+use crate::report::model::{Acquired, LockName, Report};
+use class::Classes;
+use graph::End;
+use task::mix;
+
+/// A report, and for each of its edges the number under which the graph knows it.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The report.
+    pub report: Report,
+    /// One for each of [`Report::edges`]; `None` for the new one, which is not learned.
+    pub edges: Vec<Option<EdgeId>>,
+}
+
+/// What one event led to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Dependencies that are new in the graph.
+    pub learned: Vec<EdgeId>,
+    /// Findings that were not made before.
+    pub findings: Vec<Finding>,
+    /// True if the same event in the same state will lead to nothing new: its chain may be cached.
+    pub clean: bool,
+}
+
+/// What the engine has done so far; counted, so it can be asserted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events taken.
+    pub events: u64,
+    /// Findings that were made again and not reported again.
+    pub duplicates: u64,
+}
+
+/// The state that all tasks of one validator share. See the module documentation.
+#[derive(Debug, Default)]
+pub struct Engine {
+    classes: Classes,
+    graph: Graph,
+    refused: FxHashSet<(ClassId, ClassId, Strength)>,
+    reported: FxHashMap<(String, Place, Place), u64>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An engine that knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a class and gives its number.
+    pub fn register(&mut self, def: ClassDef) -> ClassId {
+        self.classes.register(def)
+    }
+
+    /// The classes.
+    #[must_use]
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// The dependencies.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Tells which stack belongs to dependencies learned in a step before.
+    pub fn attach_stack(&mut self, edges: &[EdgeId], stack: StackId) {
+        for edge in edges {
+            self.graph.set_stack(*edge, stack);
+        }
+    }
+
+    /// Takes one event of one task. See the module documentation for the order of the rules.
+    pub fn step(&mut self, task: &mut Task, event: Event) -> Outcome {
+        self.counters.events += 1;
+        let mut outcome = Outcome { clean: true, ..Outcome::default() };
+        match event {
+            Event::Acquire(acq) => self.acquire(task, &acq, &mut outcome),
+            Event::Release { instance, place } => self.release(task, instance, place, &mut outcome),
+            Event::Downgrade { instance, place } => self.downgrade(task, instance, place, &mut outcome),
+            Event::AssertHeld { instance, class, how, place } => {
+                let report = check::assert_held::check(self, task, instance, class, how, place);
+                self.found(&mut outcome, report);
+            }
+            Event::AssertNotHeld { instance, class, place } => {
+                let report = check::assert_not_held::check(self, task, instance, class, place);
+                self.found(&mut outcome, report);
+            }
+            Event::Freed { start, len, place } => {
+                let report = check::freed::check(self, task, start, len, place);
+                self.found(&mut outcome, report);
+            }
+            Event::Exit { place } => {
+                let report = check::exit::check(self, task, place);
+                self.found(&mut outcome, report);
+            }
+            Event::UserReturn { place } => {
+                let report = check::user_return::check(self, task, place);
+                self.found(&mut outcome, report);
+            }
+            Event::Context { context, enter: true, threaded } => task.enter(context, threaded),
+            Event::Context { enter: false, .. } => task.leave(),
+            Event::Enable { context, on, .. } => {
+                if on {
+                    self.mark_held(task, context);
+                }
+                task.irq.set_enabled(context, on);
+            }
+        }
+        outcome
+    }
+
+    fn acquire(&mut self, task: &mut Task, acq: &Acquisition, outcome: &mut Outcome) {
+        let bits = task.bits(acq);
+        let merged = task.merges(bits);
+        let entry = HeldLock {
+            prev_key: task.key,
+            instance: acq.instance,
+            bits,
+            nest: acq.nest.unwrap_or(Instance(0)),
+            place: acq.place,
+            merged,
+        };
+        if !merged {
+            for fact in usage::facts_of(bits) {
+                self.classes.get_mut(acq.class).usage.add(fact);
+            }
+        }
+        let report = check::nest_missing::check(self, task, &entry);
+        self.found(outcome, report);
+        if !merged && !acq.trylock && acq.check {
+            self.order(task, &entry, outcome);
+        }
+        outcome.clean &= !self.instances_matter(task, &entry);
+        if !acq.sync {
+            let key = if merged { task.key } else { mix(task.key, bits.word()) };
+            task.push(entry, key);
+        }
+        let report = check::depth::check(self, task);
+        self.found(outcome, report);
+    }
+
+    /// Steps 4 and 5 of the contract.
+    fn order(&mut self, task: &Task, new: &HeldLock, outcome: &mut Outcome) {
+        match check::recursive::check(self, task, new) {
+            check::recursive::Verdict::Fine => {}
+            check::recursive::Verdict::Nested => return,
+            check::recursive::Verdict::Finding(finding) => {
+                self.found(outcome, Some(*finding));
+                return;
+            }
+        }
+        let level = new.bits.irq().level();
+        for (depth, held) in task.held().iter().rev().enumerate() {
+            if held.bits.irq().level() != level {
+                break;
+            }
+            if held.bits.check() && held.bits.class() != new.bits.class() {
+                self.depend(task, held, new, depth == 0, outcome);
+            }
+            if !held.bits.trylock() && held.bits.mode() != crate::event::Mode::RecursiveRead {
+                break;
+            }
+        }
+    }
+
+    /// Learns the dependency `held → new`, or reports the cycle it would close.
+    fn depend(
+        &mut self,
+        task: &Task,
+        held: &HeldLock,
+        new: &HeldLock,
+        adjacent: bool,
+        outcome: &mut Outcome,
+    ) {
+        let strength = Strength::of(held.bits.mode(), new.bits.mode());
+        let (from, to) = (held.bits.class(), new.bits.class());
+        if let Some(edge) = self.graph.lookup(from, to, strength) {
+            if adjacent {
+                self.graph.mark_adjacent(edge);
+            }
+            return;
+        }
+        let dependency = Dependency {
+            from,
+            to,
+            strength,
+            held: end_of(held),
+            taken: end_of(new),
+            task: task.name.clone(),
+            stack: None,
+            adjacent,
+        };
+        let path = self.graph.find_path((to, new.bits.mode()), (from, held.bits.mode()));
+        match path {
+            None => outcome.learned.push(self.graph.insert(dependency)),
+            Some(path) => {
+                self.refused.insert((from, to, strength));
+                let finding = check::circular::report(self, task, held, new, &dependency, &path);
+                self.found(outcome, Some(finding));
+            }
+        }
+    }
+
+    /// True if the verdict on this chain may change with the instances in it, so it must not be cached: a lock
+    /// of the same key is held already, and nothing serialises the two.
+    fn instances_matter(&self, task: &Task, new: &HeldLock) -> bool {
+        let group = self.classes.get(new.bits.class()).group;
+        let related = |held: &HeldLock| self.classes.get(held.bits.class()).group == group;
+        !new.merged && task.held().iter().any(related)
+    }
+
+    fn release(&mut self, task: &mut Task, instance: Instance, place: Place, outcome: &mut Outcome) {
+        if task.pop_top(instance) {
+            return;
+        }
+        let Some(position) = task.position(instance) else {
+            let report = check::balance::check(self, task, instance, place);
+            self.found(outcome, Some(report));
+            return;
+        };
+        let (_, above) = task.split_at(position);
+        self.replay(task, above, outcome);
+    }
+
+    fn downgrade(&mut self, task: &mut Task, instance: Instance, place: Place, outcome: &mut Outcome) {
+        let Some(position) = task.position(instance) else {
+            let report = check::balance::check(self, task, instance, place);
+            self.found(outcome, Some(report));
+            return;
+        };
+        let (entry, above) = task.split_at(position);
+        self.replay(task, [Task::downgraded(&entry)].into_iter().chain(above), outcome);
+    }
+
+    /// Puts entries back that lay above one that was taken out. Each is validated anew in its new chain, as the
+    /// kernel does: what was held under the released lock is now directly above what lies below.
+    fn replay(&mut self, task: &mut Task, above: impl IntoIterator<Item = HeldLock>, outcome: &mut Outcome) {
+        for entry in above {
+            let merged = task.merges(entry.bits);
+            let entry = HeldLock { prev_key: task.key, merged, ..entry };
+            if !merged && !entry.bits.trylock() && entry.bits.check() {
+                self.order(task, &entry, outcome);
+            }
+            let report = check::nest_missing::check(self, task, &entry);
+            self.found(outcome, report);
+            let key = if merged { task.key } else { mix(task.key, entry.bits.word()) };
+            task.push(entry, key);
+        }
+    }
+
+    fn mark_held(&mut self, task: &Task, context: crate::event::Context) {
+        let soft_on = task.irq.enabled(crate::event::Context::SoftIrq);
+        for held in task.held().iter().filter(|held| held.bits.check()) {
+            for fact in usage::facts_of_enabling(context, held.bits, soft_on) {
+                self.classes.get_mut(held.bits.class()).usage.add(fact);
+            }
+        }
+    }
+
+    /// Takes a finding into the outcome, unless it was made before.
+    fn found(&mut self, outcome: &mut Outcome, finding: Option<Finding>) {
+        let Some(finding) = finding else { return };
+        outcome.clean = false;
+        let count = self.reported.entry(check::identity(&finding.report)).or_insert(0);
+        *count += 1;
+        if *count > 1 {
+            self.counters.duplicates += 1;
+        } else {
+            outcome.findings.push(finding);
+        }
+    }
+
+    /// How often each distinct finding was made, in no order.
+    pub fn occurrences(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.reported.iter().map(|((signature, _, _), count)| (signature.as_str(), *count))
+    }
+
+    /// The lock as reports name it.
+    #[must_use]
+    pub fn lock_name(&self, class: ClassId, instance: Instance) -> LockName {
+        let entry = self.classes.get(class);
+        let (outer, inner) = entry.def.waits;
+        LockName {
+            class: entry.display_name(),
+            instance,
+            usage: entry.usage.letters(),
+            waits: (inner as u8 != 0).then_some((outer as u8, inner as u8)),
+        }
+    }
+
+    /// A held lock as reports show it.
+    #[must_use]
+    pub fn acquired(&self, task: &Task, held: &HeldLock) -> Acquired {
+        Acquired {
+            lock: self.lock_name(held.bits.class(), held.instance),
+            mode: held.bits.mode(),
+            trylock: held.bits.trylock(),
+            site: held.place.into(),
+            task: task.name.clone(),
+        }
+    }
+
+    /// Asserts the invariants of all parts.
+    ///
+    /// # Panics
+    /// If the validator itself is wrong.
+    pub fn check_invariants(&self) {
+        self.graph.check_invariants();
+    }
+}
+
+fn end_of(held: &HeldLock) -> End {
+    End { instance: held.instance, mode: held.bits.mode(), trylock: held.bits.trylock(), place: held.place }
+}

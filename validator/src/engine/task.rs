@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! A task: the stack of held locks, the interrupt state, and the key of the current chain.
+//!
+//! The *chain* is the sequence of locks held in one interrupt level, each with everything a rule could look
+//! at: class, mode, trylock, check, nesting, interrupt state. Its 64-bit key is rolled on with each acquisition,
+//! so "this sequence was validated before" is one comparison. A nested acquisition of the class on top of the
+//! stack (ww mutexes under one context) leaves the key alone, so the chain does not depend on how many there
+//! are; each still has an entry of its own, so that its instance is known.
+//!
+//! Invariants (asserted in [`Task::check_invariants`]): the key of an entry's predecessor is the key the task
+//! had before it; an empty stack has the seed as key.
+//!
+//! Kernel counterpart: `struct held_lock`, `curr_chain_key`, `iterate_chain_key()`. The kernel merges nested
+//! entries into a count and forgets the instances.
+//!
+//! Cannot see: two chains with equal keys (2⁻⁶⁴ each).
+
+use std::sync::Arc;
+
+use crate::event::{Acquisition, Context, Mode, Place};
+use crate::ids::{ClassId, Instance, TaskId};
+
+/// The rolling key of a chain.
+pub type ChainKey = u64;
+
+/// Mixes one more acquisition into a key: a folded 64×64 multiplication.
+#[inline]
+#[must_use]
+pub const fn mix(key: ChainKey, bits: u64) -> ChainKey {
+    let product = ((key ^ bits) as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+/// Everything about an acquisition that a rule may look at, in one word: class in the low half, then mode,
+/// trylock, unchecked, nested, sync, and the interrupt state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits(u64);
+
+const MODE: u32 = 32;
+const TRYLOCK: u64 = 1 << 34;
+const UNCHECKED: u64 = 1 << 35;
+const NEST: u64 = 1 << 36;
+const SYNC: u64 = 1 << 37;
+const IRQ: u32 = 40;
+
+impl Bits {
+    /// Packs an acquisition.
+    #[inline]
+    #[must_use]
+    pub const fn new(
+        class: ClassId,
+        mode: Mode,
+        trylock: bool,
+        check: bool,
+        nest: bool,
+        sync: bool,
+        irq: Irq,
+    ) -> Self {
+        let mut bits = class.0 as u64 | (mode as u64) << MODE | (irq.0 as u64) << IRQ;
+        if trylock {
+            bits |= TRYLOCK;
+        }
+        if !check {
+            bits |= UNCHECKED;
+        }
+        if nest {
+            bits |= NEST;
+        }
+        if sync {
+            bits |= SYNC;
+        }
+        Bits(bits)
+    }
+
+    /// The word itself, for the chain key.
+    #[inline]
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The class.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the class is the low half")]
+    pub const fn class(self) -> ClassId {
+        ClassId(self.0 as u32)
+    }
+
+    /// Write, read or recursive read.
+    #[inline]
+    #[must_use]
+    pub const fn mode(self) -> Mode {
+        match (self.0 >> MODE) & 3 {
+            0 => Mode::Write,
+            1 => Mode::Read,
+            _ => Mode::RecursiveRead,
+        }
+    }
+
+    /// Taken by a trylock.
+    #[inline]
+    #[must_use]
+    pub const fn trylock(self) -> bool {
+        self.0 & TRYLOCK != 0
+    }
+
+    /// Subject to the ordering rules.
+    #[inline]
+    #[must_use]
+    pub const fn check(self) -> bool {
+        self.0 & UNCHECKED == 0
+    }
+
+    /// Taken under a nest lock.
+    #[inline]
+    #[must_use]
+    pub const fn nest(self) -> bool {
+        self.0 & NEST != 0
+    }
+
+    /// Validated and not held.
+    #[inline]
+    #[must_use]
+    pub const fn sync(self) -> bool {
+        self.0 & SYNC != 0
+    }
+
+    /// The interrupt state at the acquisition.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "five bits")]
+    pub const fn irq(self) -> Irq {
+        Irq((self.0 >> IRQ) as u8)
+    }
+
+    fn with_mode(self, mode: Mode) -> Self {
+        Bits(self.0 & !(3 << MODE) | (mode as u64) << MODE)
+    }
+}
+
+/// The interrupt state of a task: inside which contexts it runs, and which may interrupt it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Irq(u8);
+
+impl Irq {
+    /// A plain task with everything enabled.
+    pub const TASK: Irq = Irq(0);
+    const OFF: u8 = 2;
+    const THREADED: u8 = 1 << 4;
+
+    /// True inside this context.
+    #[must_use]
+    pub const fn inside(self, context: Context) -> bool {
+        self.0 & (1 << context as u8) != 0
+    }
+
+    /// True if this context may interrupt (it is not switched off, and we are not in it).
+    #[must_use]
+    pub const fn enabled(self, context: Context) -> bool {
+        self.0 & (1 << (context as u8 + Self::OFF)) == 0
+    }
+
+    /// True in a handler that runs as a thread.
+    #[must_use]
+    pub const fn threaded(self) -> bool {
+        self.0 & Self::THREADED != 0
+    }
+
+    /// The part that separates chains: inside which contexts the task is.
+    #[must_use]
+    pub const fn level(self) -> u8 {
+        self.0 & 3
+    }
+
+    fn set_inside(&mut self, context: Context, inside: bool, threaded: bool) {
+        self.set(1 << context as u8, inside);
+        self.set(Self::THREADED, inside && threaded);
+    }
+
+    /// Switches a context on or off.
+    pub fn set_enabled(&mut self, context: Context, on: bool) {
+        self.set(1 << (context as u8 + Self::OFF), !on);
+    }
+
+    fn set(&mut self, bit: u8, on: bool) {
+        if on {
+            self.0 |= bit;
+        } else {
+            self.0 &= !bit;
+        }
+    }
+}
+
+/// One acquisition in force.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldLock {
+    /// The chain key before this acquisition.
+    pub prev_key: ChainKey,
+    /// The lock object.
+    pub instance: Instance,
+    /// What the rules look at.
+    pub bits: Bits,
+    /// The nest lock, if [`Bits::nest`].
+    pub nest: Instance,
+    /// Where it was taken.
+    pub place: Place,
+    /// A nested acquisition of the class just below: not part of the chain.
+    pub merged: bool,
+}
+
+/// One thread of control.
+#[derive(Debug)]
+pub struct Task {
+    /// Its number.
+    pub id: TaskId,
+    /// Its name in reports.
+    pub name: Arc<str>,
+    seed: ChainKey,
+    pub(crate) key: ChainKey,
+    pub(crate) held: Vec<HeldLock>,
+    pub(crate) irq: Irq,
+    levels: Vec<(Irq, ChainKey)>,
+}
+
+impl Task {
+    /// A task that holds nothing. `seed` is the key of the empty chain: different for validators that share a
+    /// chain cache.
+    #[must_use]
+    pub fn new(id: TaskId, name: Arc<str>, seed: ChainKey) -> Self {
+        Task { id, name, seed, key: seed, held: Vec::new(), irq: Irq::TASK, levels: Vec::new() }
+    }
+
+    /// The locks held, outermost first.
+    #[must_use]
+    pub fn held(&self) -> &[HeldLock] {
+        &self.held
+    }
+
+    /// The interrupt state.
+    #[must_use]
+    pub fn irq(&self) -> Irq {
+        self.irq
+    }
+
+    /// Sets the interrupt state as an outside observer saw it (replay of a recorded trace).
+    pub fn set_enabled(&mut self, context: Context, on: bool) {
+        self.irq.set_enabled(context, on);
+    }
+
+    pub(crate) fn reserve(&mut self, held: usize) {
+        self.held.reserve(held);
+    }
+
+    /// The word for an acquisition now.
+    #[inline]
+    pub(crate) fn bits(&self, acq: &Acquisition) -> Bits {
+        Bits::new(acq.class, acq.mode, acq.trylock, acq.check, acq.nest.is_some(), acq.sync, self.irq)
+    }
+
+    /// True if this acquisition only counts as one more of the nested class on top.
+    #[inline]
+    pub(crate) fn merges(&self, bits: Bits) -> bool {
+        bits.nest()
+            && self.held.last().is_some_and(|top| {
+                top.bits.class() == bits.class() && top.bits.irq().level() == bits.irq().level()
+            })
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, entry: HeldLock, key: ChainKey) {
+        self.held.push(entry);
+        self.key = key;
+    }
+
+    /// The position of a held lock, searched from the top.
+    #[inline]
+    pub(crate) fn position(&self, instance: Instance) -> Option<usize> {
+        self.held.iter().rposition(|held| held.instance == instance)
+    }
+
+    /// True if the lock is held.
+    #[must_use]
+    pub fn holds(&self, instance: Instance) -> bool {
+        self.position(instance).is_some()
+    }
+
+    /// Releases the topmost lock if it is this one.
+    #[inline]
+    pub(crate) fn pop_top(&mut self, instance: Instance) -> bool {
+        match self.held.last() {
+            Some(top) if top.instance == instance => {
+                self.key = top.prev_key;
+                self.held.pop();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes out the entry at `position` and everything above it; the key is then that of the rest.
+    pub(crate) fn split_at(&mut self, position: usize) -> (HeldLock, Vec<HeldLock>) {
+        let above = self.held.split_off(position + 1);
+        let entry = self.held.pop().expect("the entry at `position`");
+        self.key = entry.prev_key;
+        (entry, above)
+    }
+
+    pub(crate) fn enter(&mut self, context: Context, threaded: bool) {
+        self.levels.push((self.irq, self.key));
+        self.irq.set_inside(context, true, threaded);
+        self.irq.set_enabled(context, false);
+        if context == Context::HardIrq {
+            self.irq.set_enabled(Context::SoftIrq, false);
+        }
+        self.key = self.seed;
+    }
+
+    pub(crate) fn leave(&mut self) {
+        if let Some((irq, key)) = self.levels.pop() {
+            self.irq = irq;
+            self.key = key;
+        }
+    }
+
+    pub(crate) fn downgraded(entry: &HeldLock) -> HeldLock {
+        HeldLock { bits: entry.bits.with_mode(Mode::Read), ..*entry }
+    }
+
+    /// Asserts what the module header promises.
+    ///
+    /// # Panics
+    /// If the validator itself is wrong.
+    pub fn check_invariants(&self) {
+        let mut key = self.seed;
+        let mut level = None;
+        for held in &self.held {
+            if level != Some(held.bits.irq().level()) {
+                key = self.seed;
+                level = Some(held.bits.irq().level());
+            }
+            assert_eq!(held.prev_key, key, "internal error: chain key of a held lock");
+            if !held.merged {
+                key = mix(key, held.bits.word());
+            }
+        }
+        assert!(!self.held.is_empty() || self.key == self.seed, "internal error: key of the empty chain");
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! Usage: in which contexts a class was ever taken, and with which contexts enabled.
+//!
+//! For each context four facts: used in it, read in it, taken with it enabled, read with it enabled. A trylock
+//! does not count as used *in* a context (it cannot block the code it interrupted), but does count as taken
+//! with the context enabled.
+//!
+//! Kernel counterpart: `mark_usage()`, `mark_held_locks()`, `get_usage_chars()`.
+
+use super::task::Bits;
+use crate::event::Context;
+
+/// A set of usage facts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage(u16);
+
+/// One fact: used in or enabled, for writing or reading, in one context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// The context.
+    pub context: Context,
+    /// True: taken with the context enabled; false: taken inside it.
+    pub enabled: bool,
+    /// By a reader.
+    pub read: bool,
+}
+
+impl Fact {
+    const fn bit(self) -> u16 {
+        1 << (self.read as u16 | (self.enabled as u16) << 1 | (self.context as u16) << 2)
+    }
+}
+
+const CONTEXTS: [Context; 2] = [Context::HardIrq, Context::SoftIrq];
+
+impl Usage {
+    /// True if the fact is known.
+    #[must_use]
+    pub const fn has(self, fact: Fact) -> bool {
+        self.0 & fact.bit() != 0
+    }
+
+    /// Adds a fact; true if it is new.
+    pub fn add(&mut self, fact: Fact) -> bool {
+        let new = !self.has(fact);
+        self.0 |= fact.bit();
+        new
+    }
+
+    /// The letters the kernel prints: hardirq write, hardirq read, softirq write, softirq read; each `.`
+    /// neither, `-` used in, `+` enabled, `?` both.
+    #[must_use]
+    pub fn letters(self) -> String {
+        let mut letters = String::with_capacity(4);
+        for context in CONTEXTS {
+            for read in [false, true] {
+                let used = self.has(Fact { context, enabled: false, read });
+                let enabled = self.has(Fact { context, enabled: true, read });
+                letters.push(match (used, enabled) {
+                    (false, false) => '.',
+                    (true, false) => '-',
+                    (false, true) => '+',
+                    (true, true) => '?',
+                });
+            }
+        }
+        letters
+    }
+}
+
+/// The facts that one acquisition makes.
+pub(super) fn facts_of(bits: Bits) -> impl Iterator<Item = Fact> {
+    let irq = bits.irq();
+    let read = bits.mode().is_read();
+    let hard_on = irq.enabled(Context::HardIrq) && !irq.inside(Context::HardIrq);
+    CONTEXTS.into_iter().flat_map(move |context| {
+        let used = irq.inside(context) && !bits.trylock();
+        // Soft interrupts run only where hard ones may, too.
+        let enabled = hard_on && irq.enabled(context) && !irq.inside(context);
+        [(used, false), (enabled, true)]
+            .into_iter()
+            .filter_map(move |(holds, enabled)| holds.then_some(Fact { context, enabled, read }))
+    })
+}
+
+/// The facts that switching `context` on makes for a lock that is held meanwhile.
+pub(super) fn facts_of_enabling(context: Context, bits: Bits, soft_on: bool) -> impl Iterator<Item = Fact> {
+    let read = bits.mode().is_read();
+    let hard = context == Context::HardIrq;
+    [(hard, Context::HardIrq), (!hard || soft_on, Context::SoftIrq)]
+        .into_iter()
+        .filter_map(move |(holds, context)| holds.then_some(Fact { context, enabled: true, read }))
+}

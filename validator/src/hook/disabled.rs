@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The off twin: zero-sized, empty, inline. Same names, same signatures, same const-ness and auto traits as
+//! `enabled.rs`.
+
+use super::{Acquire, Held, LockClass};
+use crate::event::{Context, HeldAs};
+
+/// What a lock carries for the validator: nothing, with the feature off.
+#[derive(Debug, Default)]
+pub struct LockMap(());
+
+impl LockMap {
+    /// A map of this class.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(_class: &'static LockClass) -> Self {
+        LockMap(())
+    }
+
+    /// A map whose class is the place of the call.
+    #[inline(always)]
+    #[must_use]
+    pub const fn here(_kind: &'static str) -> Self {
+        LockMap(())
+    }
+
+    /// Gives a lock that is not held another class (kernel: `lockdep_set_class()`).
+    #[inline(always)]
+    pub fn set_class(&mut self, _class: &'static LockClass) {}
+}
+
+/// See the on twin.
+#[inline(always)]
+pub fn acquire(_map: &LockMap, _how: Acquire<'_>) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn release(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub(crate) fn release_lenient(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn downgrade(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn might_lock(_map: &LockMap, _how: Acquire<'_>) {}
+
+/// See the on twin.
+#[inline(always)]
+#[must_use]
+pub fn held(_map: &LockMap) -> Held {
+    Held::Unknown
+}
+
+/// See the on twin.
+#[inline(always)]
+pub fn assert_held(_map: &LockMap, _how: HeldAs) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn assert_not_held(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn freed<T: ?Sized>(_memory: &T) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn task_exit() {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn user_return() {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn set_task_name(_name: &str) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn context_enter(_context: Context, _threaded: bool) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn context_exit(_context: Context) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn enable_context(_context: Context) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn disable_context(_context: Context) {}
+
+/// See the on twin.
+#[inline(always)]
+#[must_use]
+pub fn is_quiet() -> bool {
+    true
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The on twin: what a lock carries, and the first two hops of each hook. A known acquisition is done when
+//! [`Thread::acquire_known`](crate::runtime) says so; everything else is [`crate::runtime::slow`].
+
+use core::panic::Location;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Acquire, Held, LockClass};
+use crate::engine::ClassDef;
+use crate::event::{Context, Event, HeldAs, Place};
+use crate::ids::Instance;
+use crate::runtime::{Thread, slow};
+
+/// What a lock carries for the validator: its class, and the number under which the validator that used it
+/// last knows that class.
+#[derive(Debug)]
+pub struct LockMap {
+    /// Epoch of a validator in the high half, class number in the low half; 0 = not resolved.
+    cache: AtomicU64,
+    key: Key,
+    check: bool,
+}
+
+/// What makes two locks one class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Key {
+    /// A `LockClass` static.
+    Class(&'static LockClass),
+    /// The place of construction, and what is constructed there.
+    Site(&'static Location<'static>, &'static str),
+}
+
+impl Key {
+    /// Equal addresses mean equal keys (not the other way round: see [`site`](Self::site)).
+    pub(crate) fn address(self) -> usize {
+        match self {
+            Key::Class(class) => core::ptr::from_ref(class).addr(),
+            Key::Site(at, _) => core::ptr::from_ref(at).addr(),
+        }
+    }
+
+    /// What identifies a construction site: the compiler may place one `Location` at several addresses.
+    pub(crate) fn site(self, subclass: u8) -> Option<(&'static str, u32, u32, &'static str, u8)> {
+        match self {
+            Key::Class(_) => None,
+            Key::Site(at, kind) => Some((at.file(), at.line(), at.column(), kind, subclass)),
+        }
+    }
+
+    /// The class as the engine registers it.
+    pub(crate) fn definition(self) -> ClassDef {
+        match self {
+            Key::Class(class) => ClassDef {
+                strict: class.is_strict(),
+                waits: class.wait_types(),
+                kind: class.lock_kind(),
+                ..ClassDef::named(class.name())
+            },
+            Key::Site(at, kind) => ClassDef {
+                strict: false,
+                ..ClassDef::named(&format!("{kind} at {}:{}:{}", at.file(), at.line(), at.column()))
+            },
+        }
+    }
+}
+
+impl LockMap {
+    /// A map of this class.
+    #[must_use]
+    pub const fn new(class: &'static LockClass) -> Self {
+        LockMap { cache: AtomicU64::new(0), key: Key::Class(class), check: class.is_checked() }
+    }
+
+    /// A map whose class is the place of the call; `kind` (for example `"Mutex"`) becomes part of its name.
+    #[must_use]
+    #[track_caller]
+    pub const fn here(kind: &'static str) -> Self {
+        LockMap { cache: AtomicU64::new(0), key: Key::Site(Location::caller(), kind), check: true }
+    }
+
+    /// Gives a lock that is not held another class (kernel: `lockdep_set_class()`).
+    pub fn set_class(&mut self, class: &'static LockClass) {
+        *self = LockMap::new(class);
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The word last stored with [`remember`](Self::remember).
+    #[inline]
+    pub(crate) fn cached(&self) -> u64 {
+        // Relaxed: the word is self-contained; a stale one only leads to a look-up.
+        self.cache.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn remember(&self, word: u64) {
+        self.cache.store(word, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_checked(&self) -> bool {
+        self.check
+    }
+
+    /// The lock's identity while it is held.
+    #[inline]
+    pub(crate) fn instance(&self) -> Instance {
+        Instance(core::ptr::from_ref(self).addr() as u64)
+    }
+}
+
+/// Says that this thread is about to wait for the lock, or, for a trylock, has just got it.
+///
+/// # Panics
+/// If the acquisition is a finding and the validator is set to panic on it. The lock then counts as not held.
+#[inline]
+#[track_caller]
+pub fn acquire(map: &LockMap, how: Acquire<'_>) {
+    let place = Place::caller();
+    if !Thread::acquire_known(map, how, place) {
+        slow::acquire(map, how, place);
+    }
+}
+
+/// Says that this thread is about to release the lock.
+///
+/// # Panics
+/// If the thread does not hold it (`balance`) and the validator is set to panic on that.
+#[inline]
+#[track_caller]
+pub fn release(map: &LockMap) {
+    if !Thread::release_top(map.instance()) {
+        slow::release(map, Place::caller(), true);
+    }
+}
+
+/// [`release`] for locks whose guards may have been sent, forgotten or taken while nobody watched: a lock that
+/// is not on this thread's stack is no finding.
+#[inline]
+#[track_caller]
+pub(crate) fn release_lenient(map: &LockMap) {
+    if !Thread::release_top(map.instance()) {
+        slow::release(map, Place::caller(), false);
+    }
+}
+
+/// Says that a write hold has become a read hold.
+#[track_caller]
+pub fn downgrade(map: &LockMap) {
+    slow::event(map, Place::caller(), |instance, _, place| Event::Downgrade { instance, place });
+}
+
+/// Says that the lock may be taken here, on some path: checked as an acquisition that is released at once.
+#[track_caller]
+pub fn might_lock(map: &LockMap, how: Acquire<'_>) {
+    acquire(map, how);
+    release(map);
+}
+
+/// Whether this thread holds the lock.
+#[must_use]
+pub fn held(map: &LockMap) -> Held {
+    slow::held(map.instance())
+}
+
+/// Reports `assert-held` if this thread does not hold the lock in that way.
+#[track_caller]
+pub fn assert_held(map: &LockMap, how: HeldAs) {
+    slow::event(map, Place::caller(), |instance, class, place| Event::AssertHeld {
+        instance,
+        class,
+        how,
+        place,
+    });
+}
+
+/// Reports `assert-not-held` if this thread holds the lock.
+#[track_caller]
+pub fn assert_not_held(map: &LockMap) {
+    slow::event(map, Place::caller(), |instance, class, place| Event::AssertNotHeld {
+        instance,
+        class,
+        place,
+    });
+}
+
+/// Says that this memory goes away, or that the locks in it are initialised anew: reports `freed` if one of
+/// them is held by this thread.
+#[track_caller]
+pub fn freed<T: ?Sized>(memory: &T) {
+    let start = core::ptr::from_ref(memory).cast::<u8>().addr() as u64;
+    let len = size_of_val(memory).max(1) as u64;
+    slow::task_event(Event::Freed { start, len, place: Place::caller() });
+}
+
+/// Says that this task ends: reports `exit` if it holds locks.
+#[track_caller]
+pub fn task_exit() {
+    slow::task_event(Event::Exit { place: Place::caller() });
+}
+
+/// Says that this task returns to its user: reports `user-return` if it holds locks.
+#[track_caller]
+pub fn user_return() {
+    slow::task_event(Event::UserReturn { place: Place::caller() });
+}
+
+/// Names this thread in reports.
+pub fn set_task_name(name: &str) {
+    slow::set_task_name(name);
+}
+
+/// Says that an interrupting context begins in this thread.
+pub fn context_enter(context: Context, threaded: bool) {
+    slow::task_event(Event::Context { context, enter: true, threaded });
+}
+
+/// Says that it ends.
+pub fn context_exit(context: Context) {
+    slow::task_event(Event::Context { context, enter: false, threaded: false });
+}
+
+/// Says that a context may interrupt this thread from now on.
+#[track_caller]
+pub fn enable_context(context: Context) {
+    slow::task_event(Event::Enable { context, on: true, place: Place::caller() });
+}
+
+/// Says that a context cannot interrupt this thread from now on.
+#[track_caller]
+pub fn disable_context(context: Context) {
+    slow::task_event(Event::Enable { context, on: false, place: Place::caller() });
+}
+
+/// True if this thread holds no lock that the validator knows of.
+#[must_use]
+pub fn is_quiet() -> bool {
+    slow::is_quiet()
+}

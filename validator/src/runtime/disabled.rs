@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The off twin of the runtime: a validator that watches nothing. Same names and signatures as the on twin.
+
+use std::sync::Arc;
+
+use crate::event::Mode;
+use crate::ids::{Instance, TaskId};
+use crate::report::model::{Report, Site};
+
+/// See the on twin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PanicOn {
+    /// Never.
+    Never,
+    /// If the acquisition would certainly block for ever.
+    #[default]
+    Certain,
+    /// At every finding.
+    Finding,
+}
+
+/// See the on twin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stacks {
+    /// Never.
+    Off,
+    /// At each new dependency and at findings.
+    #[default]
+    NewEdges,
+}
+
+/// See the on twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordedOp {
+    /// Taken.
+    Acquire {
+        /// How.
+        how: RecordedHow,
+    },
+    /// Released.
+    Release,
+    /// Turned from a write hold into a read hold.
+    Downgrade,
+}
+
+/// See the on twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordedHow {
+    /// Write, read, recursive read.
+    pub mode: Mode,
+    /// By a trylock.
+    pub trylock: bool,
+    /// 0 to 7.
+    pub subclass: u8,
+    /// Under a nest lock.
+    pub nest: bool,
+}
+
+/// See the on twin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Number of the task.
+    pub task: TaskId,
+    /// Its name.
+    pub task_name: Arc<str>,
+    /// What was done.
+    pub op: RecordedOp,
+    /// Name of the class's key.
+    pub class: Arc<str>,
+    /// The lock object.
+    pub instance: Instance,
+    /// Where.
+    pub site: Site,
+}
+
+/// A validator that watches nothing. See the on twin.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Validator(());
+
+/// Prepares a [`Validator`]. See the on twin.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Builder(());
+
+impl Builder {
+    /// See the on twin.
+    pub const fn panic_on(self, _when: PanicOn) -> Self {
+        self
+    }
+
+    /// See the on twin.
+    pub const fn print(self, _print: bool) -> Self {
+        self
+    }
+
+    /// See the on twin.
+    pub const fn stacks(self, _stacks: Stacks) -> Self {
+        self
+    }
+
+    /// See the on twin.
+    pub const fn record(self, _record: bool) -> Self {
+        self
+    }
+
+    /// See the on twin.
+    pub const fn watch(self, _watch: bool) -> Self {
+        self
+    }
+
+    /// See the on twin.
+    #[must_use]
+    pub fn build(self) -> Validator {
+        Validator(())
+    }
+}
+
+impl Validator {
+    /// See the on twin.
+    #[must_use]
+    pub fn new() -> Self {
+        Validator(())
+    }
+
+    /// See the on twin.
+    pub const fn builder() -> Builder {
+        Builder(())
+    }
+
+    /// Runs `f`.
+    #[inline(always)]
+    pub fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+
+    /// Empty.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        Vec::new()
+    }
+
+    /// Drops the callback.
+    pub fn on_report(&self, _callback: impl Fn(&Report) + Send + Sync + 'static) {}
+
+    /// Empty.
+    #[must_use]
+    pub fn take_recorded(&self) -> Vec<Recorded> {
+        Vec::new()
+    }
+
+    /// Empty.
+    #[must_use]
+    pub fn dependencies(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// See the on twin.
+#[must_use]
+pub fn global() -> &'static Validator {
+    static GLOBAL: Validator = Validator(());
+    &GLOBAL
+}
+
+/// A validator to hand to another thread: none.
+pub(crate) struct Binding(());
+
+impl Binding {
+    #[inline(always)]
+    pub(crate) fn current() -> Self {
+        Binding(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn run_task<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+}

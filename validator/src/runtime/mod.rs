@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The only concurrent part: threads, the class look-up, the chain caches, the engine behind one raw lock, and
+//! the delivery of reports.
+//!
+//! | state | where | who writes it |
+//! |---|---|---|
+//! | held stack, chain key, per-thread chain cache | [`thread`] | its thread only |
+//! | class and epoch in a lock | `LockMap` | whoever resolves it; any value is safe |
+//! | keys → classes, clean chains | `dashmap` | the slow path |
+//! | engine (graph, classes, findings made) | one `parking_lot` mutex, never watched | the slow path |
+//! | stacks, reports, recorded events | a mutex each | the slow path |
+//!
+//! Lock order: engine, then class keys; each of the others is taken alone. Nothing is called out to (symbols,
+//! sinks, user callbacks, stack capture) while one of them is held.
+//!
+//! Invariant: a chain key reaches a cache only after the engine validated the chain clean, so the caches are
+//! filters in front of the engine and can be dropped at any time without changing a verdict.
+
+mod fork;
+mod record;
+mod sink;
+pub(crate) mod slow;
+mod stack;
+mod thread;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dashmap::{DashMap, DashSet};
+use once_cell::sync::Lazy;
+use parking_lot::Mutex;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use crate::engine::task::{ChainKey, mix};
+use crate::engine::{ClassDef, Engine, Task};
+use crate::hook::{Key, LockMap};
+use crate::ids::{ClassId, TaskId};
+use crate::report::model::Report;
+use sink::Sink;
+use stack::StackTable;
+
+pub use record::{Recorded, RecordedOp};
+pub use sink::PanicOn;
+pub use stack::Stacks;
+pub(crate) use thread::Thread;
+
+/// How a validator works; fixed when it is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    watch: bool,
+    record: bool,
+    stacks: Stacks,
+}
+
+/// The shared part of a validator.
+pub(crate) struct Inner {
+    /// Different for every validator of the process; never 0.
+    epoch: u32,
+    config: Config,
+    engine: Mutex<Engine>,
+    /// Address of the key and subclass → class. Several addresses may mean one construction site.
+    keys: DashMap<(usize, u8), ClassId, FxBuildHasher>,
+    /// Construction site and subclass → class; touched under the engine's lock only.
+    sites: Mutex<FxHashMap<SiteKey, ClassId>>,
+    chains: DashSet<ChainKey, FxBuildHasher>,
+    stacks: StackTable,
+    recorded: Mutex<Vec<Recorded>>,
+    sink: Sink,
+    tasks: AtomicU32,
+}
+
+// No user code runs while the state is being changed, so an unwinding panic finds it whole.
+impl std::panic::RefUnwindSafe for Inner {}
+impl std::panic::UnwindSafe for Inner {}
+
+type SiteKey = (&'static str, u32, u32, &'static str, u8);
+
+static EPOCHS: AtomicU32 = AtomicU32::new(1);
+
+impl Inner {
+    fn new(config: Config, sink: Sink) -> Self {
+        fork::prepare_once();
+        Inner {
+            epoch: EPOCHS.fetch_add(1, Ordering::Relaxed),
+            config,
+            engine: Mutex::new(Engine::new()),
+            keys: DashMap::default(),
+            sites: Mutex::default(),
+            chains: DashSet::default(),
+            stacks: StackTable::default(),
+            recorded: Mutex::default(),
+            sink,
+            tasks: AtomicU32::new(0),
+        }
+    }
+
+    fn new_task(&self) -> Task {
+        let id = TaskId(self.tasks.fetch_add(1, Ordering::Relaxed));
+        let name = match std::thread::current().name() {
+            Some(name) => name.into(),
+            None => format!("thread-{}", id.0).into(),
+        };
+        Task::new(id, name, mix(0, u64::from(self.epoch)))
+    }
+
+    /// The class of a lock at a subclass, registered on first use.
+    fn class_of(&self, map: &LockMap, subclass: u8) -> ClassId {
+        let word = map.cached();
+        if subclass == 0 && (word >> 32) == u64::from(self.epoch) {
+            #[expect(clippy::cast_possible_truncation, reason = "the class is the low half")]
+            return ClassId(word as u32);
+        }
+        let key = map.key();
+        let known = self.keys.get(&(key.address(), subclass)).map(|entry| *entry);
+        let class = known.unwrap_or_else(|| self.register(key, subclass));
+        if subclass == 0 {
+            map.remember(u64::from(self.epoch) << 32 | u64::from(class.0));
+        }
+        class
+    }
+
+    fn register(&self, key: Key, subclass: u8) -> ClassId {
+        let mut engine = self.engine.lock();
+        // Another thread may have been first.
+        if let Some(class) = self.keys.get(&(key.address(), subclass)).map(|entry| *entry) {
+            return class;
+        }
+        let same_site = key.site(subclass).and_then(|site| self.sites.lock().get(&site).copied());
+        let class = same_site.unwrap_or_else(|| {
+            let sibling =
+                (0..crate::limits::SUBCLASSES).find_map(|s| self.keys.get(&(key.address(), s)).map(|c| *c));
+            let class = engine.register(ClassDef { subclass, sibling, ..key.definition() });
+            if let Some(site) = key.site(subclass) {
+                self.sites.lock().insert(site, class);
+            }
+            class
+        });
+        self.keys.insert((key.address(), subclass), class);
+        class
+    }
+}
+
+/// A validator: one order graph, and where its reports go.
+///
+/// There is one for the whole process, [`global`], which watches every thread. A validator of your own
+/// watches the threads that run inside its [`scope`](Validator::scope) (and those they start with
+/// [`crate::thread::spawn`]) instead, and collects its reports.
+///
+/// ```
+/// use lockdep::{Validator, sync::Mutex};
+///
+/// let m = Mutex::new(0);
+/// let v = Validator::new();
+/// v.scope(|| *m.lock() += 1);
+/// assert!(v.reports().is_empty());
+/// ```
+#[derive(Clone)]
+pub struct Validator {
+    inner: Arc<Inner>,
+}
+
+/// Prepares a [`Validator`] that differs from the default.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Builder {
+    config: Config,
+    print: bool,
+    panic_on: PanicOn,
+}
+
+impl Builder {
+    /// When a finding panics, at the place of the finding. Default: [`PanicOn::Certain`].
+    pub const fn panic_on(mut self, when: PanicOn) -> Self {
+        self.panic_on = when;
+        self
+    }
+
+    /// Whether findings are printed on standard error. Default: no.
+    pub const fn print(mut self, print: bool) -> Self {
+        self.print = print;
+        self
+    }
+
+    /// Whether stacks are captured. Default: at each new dependency.
+    pub const fn stacks(mut self, stacks: Stacks) -> Self {
+        self.config.stacks = stacks;
+        self
+    }
+
+    /// Whether every event is written down, for [`Validator::take_recorded`]. Slow. Default: no.
+    pub const fn record(mut self, record: bool) -> Self {
+        self.config.record = record;
+        self
+    }
+
+    /// Whether it watches at all. Default: yes.
+    pub const fn watch(mut self, watch: bool) -> Self {
+        self.config.watch = watch;
+        self
+    }
+
+    /// The validator.
+    #[must_use]
+    pub fn build(self) -> Validator {
+        Validator { inner: Arc::new(Inner::new(self.config, Sink::new(self.print, self.panic_on))) }
+    }
+}
+
+impl Validator {
+    /// A validator with an empty graph that collects its reports. It panics only instead of a certain hang.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Prepares a validator that differs from that.
+    pub const fn builder() -> Builder {
+        Builder {
+            config: Config { watch: true, record: false, stacks: Stacks::NewEdges },
+            print: false,
+            panic_on: PanicOn::Certain,
+        }
+    }
+
+    /// Runs `f` on this thread, watched by this validator and by no other.
+    pub fn scope<R>(&self, f: impl FnOnce() -> R) -> R {
+        struct Unbind(bool);
+        impl Drop for Unbind {
+            fn drop(&mut self) {
+                if self.0 {
+                    Thread::unbind();
+                }
+            }
+        }
+        let _unbind = Unbind(Thread::bind(&self.inner));
+        f()
+    }
+
+    /// The findings so far, each distinct one once, in the order in which they were made.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        self.inner.sink.reports()
+    }
+
+    /// Has `callback` called with each finding from now on, on the thread that made it. Locks taken in the
+    /// callback are not watched.
+    pub fn on_report(&self, callback: impl Fn(&Report) + Send + Sync + 'static) {
+        self.inner.sink.add(Arc::new(callback));
+    }
+
+    /// Takes the events recorded since the last call (see [`Builder::record`]).
+    #[must_use]
+    pub fn take_recorded(&self) -> Vec<Recorded> {
+        std::mem::take(&mut *self.inner.recorded.lock())
+    }
+
+    /// The learned order: `(earlier class, later class)` names, in the order of learning, without repeats.
+    #[must_use]
+    pub fn dependencies(&self) -> Vec<(String, String)> {
+        let engine = self.inner.engine.lock();
+        let name = |class| engine.classes().get(class).display_name();
+        let mut pairs: Vec<_> = Vec::new();
+        let mut seen = rustc_hash::FxHashSet::default();
+        for edge in engine.graph().edges() {
+            if seen.insert((edge.from, edge.to)) {
+                pairs.push((name(edge.from), name(edge.to)));
+            }
+        }
+        pairs
+    }
+
+    /// Looks at the engine.
+    pub fn with_engine<R>(&self, f: impl FnOnce(&Engine) -> R) -> R {
+        // Busy, so that locks that `f` takes do not come back here.
+        let _entered = Thread::enter();
+        f(&self.inner.engine.lock())
+    }
+}
+
+impl Default for Validator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Validator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Validator").field("epoch", &self.inner.epoch).finish_non_exhaustive()
+    }
+}
+
+/// The validator that watches every thread of the process that no other one watches.
+///
+/// The environment variable `LOCKDEP` says what it does with a finding: `panic` (the default: print it, then
+/// panic where it was made), `warn` (print it and go on), `off` (watch nothing). `LOCKDEP_STACKS` is `new-edges`
+/// (the default) or `off`.
+#[must_use]
+pub fn global() -> &'static Validator {
+    static GLOBAL: Lazy<Validator> = Lazy::new(|| {
+        let setting = std::env::var("LOCKDEP").unwrap_or_default();
+        let builder = match setting.as_str() {
+            "" | "panic" => Validator::builder().print(true).panic_on(PanicOn::Finding),
+            "warn" => Validator::builder().print(true).panic_on(PanicOn::Never),
+            "off" => Validator::builder().watch(false),
+            other => {
+                eprintln!("lockdep: LOCKDEP={other}: not one of panic, warn, off; taking panic");
+                Validator::builder().print(true).panic_on(PanicOn::Finding)
+            }
+        };
+        let stacks = match std::env::var("LOCKDEP_STACKS").as_deref() {
+            Ok("off") => Stacks::Off,
+            _ => Stacks::NewEdges,
+        };
+        builder.stacks(stacks).build()
+    });
+    &GLOBAL
+}
+
+/// A validator to hand to another thread.
+pub(crate) struct Binding(Option<Validator>);
+
+impl Binding {
+    /// The one that is bound to this thread; none if the thread is past its end.
+    pub(crate) fn current() -> Self {
+        Binding(Thread::validator().map(|inner| Validator { inner }))
+    }
+
+    /// Runs a thread's work under it, and checks at its end that no lock is held.
+    pub(crate) fn run_task<R>(self, f: impl FnOnce() -> R) -> R {
+        let work = || {
+            let result = f();
+            crate::hook::task_exit();
+            result
+        };
+        match self.0 {
+            Some(validator) => validator.scope(work),
+            None => work(),
+        }
+    }
+}

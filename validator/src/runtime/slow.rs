@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Everything that is not a known acquisition: first uses, new chains, out-of-order releases, assertions,
+//! findings.
+//!
+//! An acquisition goes: class (registered on first use) → chain key → this thread's cache → the shared set of
+//! clean chains → the engine. What was learned gets a stack and what was found is delivered after the engine's
+//! lock is dropped; a panic, if one is due, comes last, when this thread is no longer busy and the acquisition
+//! is taken back.
+
+use super::sink::Verdict;
+use super::thread::{Current, Entered, Thread};
+use super::{Inner, RecordedOp, fork};
+use crate::engine::task::mix;
+use crate::engine::{HeldLock, Outcome};
+use crate::event::{Acquisition, Event, Place};
+use crate::hook::{Acquire, Held, LockMap};
+use crate::ids::{ClassId, Instance};
+use crate::limits::{HELD_RESERVED, SUBCLASSES};
+
+/// The slow half of [`crate::raw::acquire`].
+#[cold]
+#[inline(never)]
+pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) {
+    let Some(entered) = Thread::enter() else { return };
+    let _gate = fork::Gate::pass();
+    let Current { validator, task, .. } = entered.current();
+    let validator = validator.clone();
+    if task.held.capacity() < HELD_RESERVED {
+        task.reserve(HELD_RESERVED);
+    }
+    let acq = Acquisition {
+        class: validator.class_of(map, how.subclass.min(SUBCLASSES - 1)),
+        instance: map.instance(),
+        mode: how.mode,
+        trylock: how.trylock,
+        check: map.is_checked(),
+        sync: how.sync,
+        nest: how.nest.map(LockMap::instance),
+        place,
+    };
+    if entered.records() {
+        validator.record(task, RecordedOp::Acquire { how: how.into() }, acq.class, acq.instance, place);
+    }
+    let bits = task.bits(&acq);
+    let key = if task.merges(bits) { task.key } else { mix(task.key, bits.word()) };
+    let nest_held = acq.nest.is_none_or(|nest| task.holds(nest));
+    let clean = nest_held && (task.merges(bits) || validator.is_clean(&entered, key));
+    if clean && !acq.sync {
+        let entry = HeldLock {
+            prev_key: task.key,
+            instance: acq.instance,
+            bits,
+            nest: acq.nest.unwrap_or(Instance(0)),
+            place,
+            merged: task.merges(bits),
+        };
+        task.push(entry, key);
+        return;
+    }
+    let outcome = validator.engine.lock().step(task, Event::Acquire(acq));
+    if outcome.clean && !acq.sync {
+        validator.chains.insert(key);
+        entered.thread().remember(key);
+    }
+    if let Some(panic) = deliver(&validator, outcome) {
+        if !acq.sync {
+            entered.current().task.pop_top(acq.instance);
+        }
+        drop(entered);
+        panic.raise();
+    }
+}
+
+impl Inner {
+    /// True if this chain was validated clean before, by whatever thread.
+    fn is_clean(&self, entered: &Entered, key: u64) -> bool {
+        if entered.thread().is_known(key) {
+            return true;
+        }
+        let clean = self.chains.contains(&key);
+        if clean {
+            entered.thread().remember(key);
+        }
+        clean
+    }
+}
+
+/// The slow half of [`crate::raw::release`]: not on top, or recording, or not held.
+#[cold]
+#[inline(never)]
+pub(crate) fn release(map: &LockMap, place: Place, strict: bool) {
+    let Some(entered) = Thread::enter() else { return };
+    let _gate = fork::Gate::pass();
+    let Current { validator, task, outer } = entered.current();
+    let validator = validator.clone();
+    let instance = map.instance();
+    if entered.records() {
+        let class = validator.class_of(map, 0);
+        let class = task
+            .held()
+            .iter()
+            .rfind(|held| held.instance == instance)
+            .map_or(class, |held| held.bits.class());
+        validator.record(task, RecordedOp::Release, class, instance, place);
+    }
+    if task.pop_top(instance) {
+        return;
+    }
+    if !task.holds(instance) {
+        // Taken before a scope was entered and released inside it: it is on the stack of the outer binding.
+        if let Some((outer_validator, outer_task)) =
+            outer.iter_mut().rev().find(|(_, outer_task)| outer_task.holds(instance))
+        {
+            let outcome = outer_validator.engine.lock().step(outer_task, Event::Release { instance, place });
+            let outer_validator = outer_validator.clone();
+            deliver(&outer_validator, outcome);
+            return;
+        }
+        if !strict {
+            return;
+        }
+    }
+    if replay_known(&entered, &validator, instance) {
+        return;
+    }
+    let outcome = validator.engine.lock().step(task, Event::Release { instance, place });
+    finish(entered, &validator, outcome);
+}
+
+/// Releases out of order without the engine, if every chain that results is known to be clean.
+fn replay_known(entered: &Entered, validator: &Inner, instance: Instance) -> bool {
+    let task = &mut entered.current().task;
+    let Some(position) = task.position(instance) else { return false };
+    if task.held[position..].iter().any(|held| held.merged || held.bits.nest()) {
+        return false;
+    }
+    let mut key = task.held[position].prev_key;
+    for held in &task.held[position + 1..] {
+        key = mix(key, held.bits.word());
+        if !validator.is_clean(entered, key) {
+            return false;
+        }
+    }
+    let (_, above) = task.split_at(position);
+    for held in above {
+        let key = mix(task.key, held.bits.word());
+        task.push(HeldLock { prev_key: task.key, ..held }, key);
+    }
+    true
+}
+
+/// An event that concerns one lock.
+#[cold]
+#[inline(never)]
+pub(crate) fn event(map: &LockMap, place: Place, make: impl FnOnce(Instance, ClassId, Place) -> Event) {
+    let Some(entered) = Thread::enter() else { return };
+    let _gate = fork::Gate::pass();
+    let Current { validator, task, .. } = entered.current();
+    let validator = validator.clone();
+    let class = validator.class_of(map, 0);
+    let event = make(map.instance(), class, place);
+    if entered.records() && matches!(event, Event::Downgrade { .. }) {
+        validator.record(task, RecordedOp::Downgrade, class, map.instance(), place);
+    }
+    let outcome = validator.engine.lock().step(task, event);
+    finish(entered, &validator, outcome);
+}
+
+/// An event that concerns the task.
+#[cold]
+#[inline(never)]
+pub(crate) fn task_event(event: Event) {
+    let Some(entered) = Thread::enter() else { return };
+    let _gate = fork::Gate::pass();
+    let Current { validator, task, .. } = entered.current();
+    if matches!(event, Event::Freed { .. } | Event::Exit { .. } | Event::UserReturn { .. })
+        && task.held().is_empty()
+    {
+        return;
+    }
+    let validator = validator.clone();
+    let outcome = validator.engine.lock().step(task, event);
+    finish(entered, &validator, outcome);
+}
+
+/// The end of a thread: like [`task_event`] with `Exit`, but there is nobody left to panic to.
+pub(super) fn thread_exit() {
+    if std::thread::panicking() {
+        return;
+    }
+    let Some(entered) = Thread::enter() else { return };
+    let _gate = fork::Gate::pass();
+    let Current { validator, task, .. } = entered.current();
+    if task.held().is_empty() {
+        return;
+    }
+    let validator = validator.clone();
+    let outcome = validator.engine.lock().step(task, Event::Exit { place: Place::Unknown });
+    deliver(&validator, outcome);
+}
+
+/// Whether this thread holds the lock.
+pub(crate) fn held(instance: Instance) -> Held {
+    match Thread::enter() {
+        None => Held::Unknown,
+        Some(entered) if entered.current().task.holds(instance) => Held::Yes,
+        Some(_) => Held::No,
+    }
+}
+
+/// True if this thread holds nothing that is known of.
+pub(crate) fn is_quiet() -> bool {
+    Thread::enter().is_none_or(|entered| entered.current().task.held().is_empty())
+}
+
+/// Names this thread in reports.
+pub(crate) fn set_task_name(name: &str) {
+    if let Some(entered) = Thread::enter() {
+        entered.current().task.name = name.into();
+    }
+}
+
+fn finish(entered: Entered, validator: &Inner, outcome: Outcome) {
+    if let Some(panic) = deliver(validator, outcome) {
+        drop(entered);
+        panic.raise();
+    }
+}
+
+/// Gives what was learned a stack, completes what was found, and hands it to the sink.
+fn deliver(validator: &Inner, outcome: Outcome) -> Option<Verdict> {
+    if outcome.learned.is_empty() && outcome.findings.is_empty() {
+        return None;
+    }
+    let stack = validator.stacks.capture(validator.config.stacks);
+    if let Some(stack) = stack {
+        validator.engine.lock().attach_stack(&outcome.learned, stack);
+    }
+    let mut verdict = None;
+    for finding in outcome.findings {
+        let report = validator.complete(finding, stack);
+        verdict = validator.sink.deliver(report).or(verdict);
+    }
+    verdict
+}
