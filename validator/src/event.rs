@@ -159,6 +159,9 @@ pub struct Acquisition {
     pub sync: bool,
     /// The lock or context that serialises the nesting of several instances of this class.
     pub nest: Option<Instance>,
+    /// The lock's position in its class's own order, if the class has one: a lower one may be held while a
+    /// higher one is taken (kernel: `lock_set_cmp_fn()`).
+    pub rank: Option<u32>,
     /// Where in the program.
     pub place: Place,
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::usage::Usage;
+use super::usage::{Fact, FirstUse, Usage};
 use crate::event::{LockKind, WaitType};
 use crate::ids::ClassId;
 
@@ -58,9 +58,23 @@ pub struct Class {
     pub nth: u32,
     /// Contexts in which it was ever taken.
     pub usage: Usage,
+    /// For each fact of [`usage`](Self::usage), when it became one.
+    pub first_uses: Vec<FirstUse>,
 }
 
 impl Class {
+    /// When a fact was first seen.
+    #[must_use]
+    pub fn first_use(&self, fact: Fact) -> Option<&FirstUse> {
+        self.first_uses.iter().find(|first| first.fact == fact)
+    }
+
+    /// True for classes that an interrupt inversion cannot run through: one lock for each CPU, and annotations.
+    #[must_use]
+    pub fn skips_irq_rules(&self) -> bool {
+        self.def.kind != LockKind::Normal
+    }
+
     /// The name as printed.
     #[must_use]
     pub fn display_name(&self) -> String {
@@ -100,7 +114,7 @@ impl Classes {
                 (id, *count)
             }
         };
-        self.entries.push(Class { def, group, nth, usage: Usage::default() });
+        self.entries.push(Class { def, group, nth, usage: Usage::default(), first_uses: Vec::new() });
         id
     }
 

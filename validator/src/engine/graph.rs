@@ -11,7 +11,8 @@
 //! last class and on whether it arrived there by R alone, so the search visits each pair (class, arrived by R)
 //! once, and the pair without the restriction dominates. Breadth first, so the path found is a shortest one.
 //!
-//! Invariants: every edge is in the index, in the successor list of its source, and nowhere else.
+//! Invariants: every edge is in the index, in the successor list of its source, in the predecessor list of its
+//! target, and nowhere else.
 //!
 //! Kernel counterpart: `struct lock_list`, `__bfs()`, `check_noncircular()`. The kernel visits a class once,
 //! whichever way it arrived first, and so can miss a cycle (`lockdep-facts` FN-1, case X1).
@@ -95,19 +96,45 @@ pub struct Dependency {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Successor {
-    to: ClassId,
+struct Neighbour {
+    class: ClassId,
     strength: Strength,
     edge: EdgeId,
 }
 
-/// One way the search came to a class.
+/// Which way a search goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// To the locks taken later.
+    Forward,
+    /// To the locks taken earlier.
+    Backward,
+}
+
+impl Direction {
+    /// Whether an edge can continue a path that arrived weakly or not; if so, how it arrives.
+    fn arrive(self, weak: bool, strength: Strength) -> Option<bool> {
+        let (continues, next_weak) = match self {
+            Direction::Forward => (strength.exclusive, strength.recursive),
+            Direction::Backward => (!strength.recursive, !strength.exclusive),
+        };
+        (continues || !weak).then_some(next_weak)
+    }
+}
+
+/// A state of the search: at a class, with a restriction on how the path may go on. Forward, weak means "by
+/// recursive reads only" (only an exclusive hold blocks those); backward, "held shared only" (that blocks no
+/// recursive read).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrived {
+    pub(super) class: ClassId,
+    pub(super) weak: bool,
+}
+
+/// One arrival, with the position of the one before and the edge from there.
 #[derive(Clone, Copy, Debug)]
 struct Arrival {
-    class: ClassId,
-    /// By a recursive read: only an exclusive hold can block it further.
-    by_recursive: bool,
-    /// The position of the arrival before, and the edge from there.
+    at: Arrived,
     parent: Option<(usize, EdgeId)>,
 }
 
@@ -125,7 +152,8 @@ pub struct SearchCounters {
 pub struct Graph {
     edges: Vec<Dependency>,
     index: FxHashMap<(ClassId, ClassId, Strength), EdgeId>,
-    successors: Vec<Vec<Successor>>,
+    successors: Vec<Vec<Neighbour>>,
+    predecessors: Vec<Vec<Neighbour>>,
     marks: Vec<[u32; 2]>,
     round: u32,
     counters: SearchCounters,
@@ -155,8 +183,10 @@ impl Graph {
         let needed = from.index().max(to.index()) + 1;
         if self.successors.len() < needed {
             self.successors.resize_with(needed, Vec::new);
+            self.predecessors.resize_with(needed, Vec::new);
         }
-        self.successors[from.index()].push(Successor { to, strength, edge });
+        self.successors[from.index()].push(Neighbour { class: to, strength, edge });
+        self.predecessors[to.index()].push(Neighbour { class: from, strength, edge });
         self.edges.push(dependency);
         edge
     }
@@ -190,34 +220,52 @@ impl Graph {
         (start, start_mode): (ClassId, Mode),
         (target, target_mode): (ClassId, Mode),
     ) -> Option<Vec<EdgeId>> {
+        let start = Arrived { class: start, weak: start_mode == Mode::RecursiveRead };
+        let found = |at: Arrived| at.class == target && (target_mode == Mode::Write || !at.weak);
+        self.search(Direction::Forward, start, |_| false, found).map(|(_, path)| path)
+    }
+
+    /// A shortest strong path from `start` to a class that `found` accepts, along the edges or against them; the
+    /// path's edges come in the order in which the locks are taken. Classes that `skip` names are not entered.
+    pub(super) fn search(
+        &mut self,
+        direction: Direction,
+        start: Arrived,
+        skip: impl Fn(ClassId) -> bool,
+        mut found: impl FnMut(Arrived) -> bool,
+    ) -> Option<(Arrived, Vec<EdgeId>)> {
         self.counters.searches += 1;
-        self.begin_round(start.index().max(target.index()) + 1);
-        let by_recursive = start_mode == Mode::RecursiveRead;
-        let mut arrivals = vec![Arrival { class: start, by_recursive, parent: None }];
+        self.begin_round(start.class.index() + 1);
+        let mut arrivals = vec![Arrival { at: start, parent: None }];
         let mut queue = VecDeque::from([0usize]);
-        self.visit(start, by_recursive);
-        while let Some(at) = queue.pop_front() {
+        self.visit(start);
+        while let Some(position) = queue.pop_front() {
             self.counters.visited += 1;
-            let Arrival { class, by_recursive, .. } = arrivals[at];
-            if class == target && (target_mode == Mode::Write || !by_recursive) {
-                return Some(path_to(&arrivals, at));
+            let from = arrivals[position].at;
+            if skip(from.class) {
+                continue;
             }
-            for i in 0..self.successors.get(class.index()).map_or(0, Vec::len) {
-                let Successor { to, strength, edge } = self.successors[class.index()][i];
-                if by_recursive && !strength.exclusive {
-                    continue;
-                }
-                if self.visit(to, strength.recursive) {
-                    arrivals.push(Arrival {
-                        class: to,
-                        by_recursive: strength.recursive,
-                        parent: Some((at, edge)),
-                    });
+            if found(from) {
+                return Some((from, path_to(direction, &arrivals, position)));
+            }
+            for i in 0..self.neighbours(direction).get(from.class.index()).map_or(0, Vec::len) {
+                let Neighbour { class, strength, edge } = self.neighbours(direction)[from.class.index()][i];
+                let Some(weak) = direction.arrive(from.weak, strength) else { continue };
+                let to = Arrived { class, weak };
+                if self.visit(to) {
+                    arrivals.push(Arrival { at: to, parent: Some((position, edge)) });
                     queue.push_back(arrivals.len() - 1);
                 }
             }
         }
         None
+    }
+
+    fn neighbours(&self, direction: Direction) -> &[Vec<Neighbour>] {
+        match direction {
+            Direction::Forward => &self.successors,
+            Direction::Backward => &self.predecessors,
+        }
     }
 
     fn begin_round(&mut self, classes: usize) {
@@ -233,12 +281,12 @@ impl Graph {
     }
 
     /// Marks an arrival; false if it, or an unrestricted one, was there before.
-    fn visit(&mut self, class: ClassId, by_recursive: bool) -> bool {
-        let mark = &mut self.marks[class.index()];
-        if mark[0] == self.round || (by_recursive && mark[1] == self.round) {
+    fn visit(&mut self, at: Arrived) -> bool {
+        let mark = &mut self.marks[at.class.index()];
+        if mark[0] == self.round || (at.weak && mark[1] == self.round) {
             return false;
         }
-        mark[usize::from(by_recursive)] = self.round;
+        mark[usize::from(at.weak)] = self.round;
         true
     }
 
@@ -248,27 +296,30 @@ impl Graph {
     /// If the validator itself is wrong.
     pub fn check_invariants(&self) {
         assert_eq!(self.edges.len(), self.index.len(), "internal error: edges and index");
-        let listed: usize = self.successors.iter().map(Vec::len).sum();
-        assert_eq!(self.edges.len(), listed, "internal error: edges and successor lists");
-        for (from, list) in self.successors.iter().enumerate() {
-            for successor in list {
-                let edge = self.edge(successor.edge);
-                assert_eq!(
-                    (edge.from.index(), edge.to, edge.strength),
-                    (from, successor.to, successor.strength),
-                    "internal error: successor list"
-                );
+        for (list, ends) in [
+            (&self.successors, (|edge| (edge.from, edge.to)) as fn(&Dependency) -> (ClassId, ClassId)),
+            (&self.predecessors, |edge| (edge.to, edge.from)),
+        ] {
+            let listed: usize = list.iter().map(Vec::len).sum();
+            assert_eq!(self.edges.len(), listed, "internal error: edges and neighbour lists");
+            for (at, neighbours) in list.iter().enumerate() {
+                for neighbour in neighbours {
+                    let (near, far) = ends(self.edge(neighbour.edge));
+                    assert_eq!((near.index(), far), (at, neighbour.class), "internal error: neighbour list");
+                }
             }
         }
     }
 }
 
-fn path_to(arrivals: &[Arrival], mut at: usize) -> Vec<EdgeId> {
+fn path_to(direction: Direction, arrivals: &[Arrival], mut position: usize) -> Vec<EdgeId> {
     let mut path = Vec::new();
-    while let Some((parent, edge)) = arrivals[at].parent {
+    while let Some((parent, edge)) = arrivals[position].parent {
         path.push(edge);
-        at = parent;
+        position = parent;
     }
-    path.reverse();
+    if direction == Direction::Forward {
+        path.reverse();
+    }
     path
 }

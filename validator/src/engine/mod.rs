@@ -4,19 +4,22 @@
 //!
 //! [`Engine::step`] takes one [`Event`] of one [`Task`] and does, for an acquisition, in this order:
 //!
-//! 1. a nested acquisition of the class on top only counts: check that its nest lock is held, push, done;
-//! 2. usage: note in which context the class is taken ([`usage`]);
+//! 1. the lock may wait here ([`check::wait_context`]);
+//! 2. note in which context the class is taken ([`usage`]); if that is new, it must not be at odds with the class
+//!    itself ([`check::irq_state`]) or with another one along a known path ([`check::irq_inversion`]);
 //! 3. the nest lock, if one is named, is held ([`check::nest_missing`]);
 //! 4. no other lock of the class is held, unless the rules of the class allow it ([`check::recursive`]);
-//! 5. each new dependency from a held lock closes no cycle ([`check::circular`]) and is then learned;
+//! 5. each new dependency from a held lock closes no cycle ([`check::circular`]), joins no interrupt-safe to an
+//!    interrupt-unsafe class ([`check::irq_order`]), and is then learned;
 //! 6. push.
 //!
-//! A trylock skips 3 to 5 (it cannot block), an unchecked class 4 and 5. Which held locks get an edge: from the
+//! A nested acquisition of the class on top of the stack needs only 3 and 6. A trylock skips 1, 4 and 5 (it
+//! cannot block), an unchecked class 2, 4 and 5. Which held locks get an edge: from the
 //! top of the stack downwards to the first one that is neither a trylock (a trylock has no incoming edge, so
 //! what lies below it is not connected through it) nor a recursive read (a path through it would be weak).
 //! Older ones are connected through that one.
 //!
-//! A dependency that closes a cycle is reported and *not* learned, so that one mistake does not make every later
+//! A dependency that breaks a rule is reported and *not* learned, so that one mistake does not make every later
 //! dependency of the same classes look wrong. Nothing ever switches the engine off.
 //!
 //! Invariants: the graph has no strong cycle; findings are data, built here and rendered elsewhere; there is
@@ -33,13 +36,13 @@ pub mod graph;
 pub mod task;
 pub mod usage;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 pub use class::{Class, ClassDef};
 pub use graph::{Dependency, EdgeId, Graph, StackId, Strength};
 pub use task::{HeldLock, Task};
 
-use crate::event::{Acquisition, Event, Place};
+use crate::event::{Acquisition, Context, Event, Mode, Place};
 use crate::ids::{ClassId, Instance};
 use crate::report::model::{Acquired, LockName, Report};
 use class::Classes;
@@ -80,7 +83,6 @@ pub struct Counters {
 pub struct Engine {
     classes: Classes,
     graph: Graph,
-    refused: FxHashSet<(ClassId, ClassId, Strength)>,
     reported: FxHashMap<(String, Place, Place), u64>,
     counters: Counters,
 }
@@ -153,8 +155,8 @@ impl Engine {
             Event::Context { context, enter: true, threaded } => task.enter(context, threaded),
             Event::Context { enter: false, .. } => task.leave(),
             Event::Enable { context, on, .. } => {
-                if on {
-                    self.mark_held(task, context);
+                if on && !task.irq.enabled(context) {
+                    self.mark_held(task, context, &mut outcome);
                 }
                 task.irq.set_enabled(context, on);
             }
@@ -170,12 +172,17 @@ impl Engine {
             instance: acq.instance,
             bits,
             nest: acq.nest.unwrap_or(Instance(0)),
+            rank: acq.rank,
             place: acq.place,
             merged,
         };
         if !merged {
-            for fact in usage::facts_of(bits) {
-                self.classes.get_mut(acq.class).usage.add(fact);
+            let report = check::wait_context::check(self, task, &entry);
+            self.found(outcome, report);
+            if acq.check {
+                for fact in usage::facts_of(bits) {
+                    self.mark(task, &entry, fact, outcome);
+                }
             }
         }
         let report = check::nest_missing::check(self, task, &entry);
@@ -210,7 +217,7 @@ impl Engine {
             if held.bits.check() && held.bits.class() != new.bits.class() {
                 self.depend(task, held, new, depth == 0, outcome);
             }
-            if !held.bits.trylock() && held.bits.mode() != crate::event::Mode::RecursiveRead {
+            if !held.bits.trylock() && held.bits.mode() != Mode::RecursiveRead {
                 break;
             }
         }
@@ -244,14 +251,28 @@ impl Engine {
             adjacent,
         };
         let path = self.graph.find_path((to, new.bits.mode()), (from, held.bits.mode()));
-        match path {
+        let finding = match path {
+            Some(path) => Some(check::circular::report(self, task, held, new, &dependency, &path)),
+            None => check::irq_order::check(self, task, held, new, &dependency),
+        };
+        match finding {
             None => outcome.learned.push(self.graph.insert(dependency)),
-            Some(path) => {
-                self.refused.insert((from, to, strength));
-                let finding = check::circular::report(self, task, held, new, &dependency, &path);
-                self.found(outcome, Some(finding));
-            }
+            finding => self.found(outcome, finding),
         }
+    }
+
+    /// Notes a usage fact and, if it is new, applies the interrupt rules.
+    fn mark(&mut self, task: &Task, lock: &HeldLock, fact: usage::Fact, outcome: &mut Outcome) {
+        let class = self.classes.get_mut(lock.bits.class());
+        if !class.usage.add(fact) {
+            return;
+        }
+        class.first_uses.push(usage::FirstUse { fact, by: end_of(lock), task: task.name.clone() });
+        let finding = match check::irq_state::check(self, task, lock, fact) {
+            None => check::irq_inversion::check(self, task, lock, fact),
+            finding => finding,
+        };
+        self.found(outcome, finding);
     }
 
     /// True if the verdict on this chain may change with the instances in it, so it must not be cached: a lock
@@ -301,11 +322,12 @@ impl Engine {
         }
     }
 
-    fn mark_held(&mut self, task: &Task, context: crate::event::Context) {
-        let soft_on = task.irq.enabled(crate::event::Context::SoftIrq);
+    /// A context is switched on: every lock held meanwhile is from now on taken with it enabled.
+    fn mark_held(&mut self, task: &Task, context: Context, outcome: &mut Outcome) {
+        let soft_on = task.irq.enabled(Context::SoftIrq);
         for held in task.held().iter().filter(|held| held.bits.check()) {
             for fact in usage::facts_of_enabling(context, held.bits, soft_on) {
-                self.classes.get_mut(held.bits.class()).usage.add(fact);
+                self.mark(task, held, fact, outcome);
             }
         }
     }

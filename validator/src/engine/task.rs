@@ -204,6 +204,8 @@ pub struct HeldLock {
     pub bits: Bits,
     /// The nest lock, if [`Bits::nest`].
     pub nest: Instance,
+    /// Its position in its class's own order.
+    pub rank: Option<u32>,
     /// Where it was taken.
     pub place: Place,
     /// A nested acquisition of the class just below: not part of the chain.

@@ -8,6 +8,10 @@
 //!
 //! Kernel counterpart: `mark_usage()`, `mark_held_locks()`, `get_usage_chars()`.
 
+use std::fmt;
+use std::sync::Arc;
+
+use super::graph::End;
 use super::task::Bits;
 use crate::event::Context;
 
@@ -30,9 +34,42 @@ impl Fact {
     const fn bit(self) -> u16 {
         1 << (self.read as u16 | (self.enabled as u16) << 1 | (self.context as u16) << 2)
     }
+
+    /// The same context from the other side: used in ↔ enabled.
+    #[must_use]
+    pub const fn opposite(self, read: bool) -> Fact {
+        Fact { context: self.context, enabled: !self.enabled, read }
+    }
 }
 
-const CONTEXTS: [Context; 2] = [Context::HardIrq, Context::SoftIrq];
+/// As the kernel prints a usage state: `IN-HARDIRQ-W`, `SOFTIRQ-ON-R` …
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let context = match self.context {
+            Context::HardIrq => "HARDIRQ",
+            Context::SoftIrq => "SOFTIRQ",
+        };
+        let mode = if self.read { 'R' } else { 'W' };
+        match self.enabled {
+            false => write!(f, "IN-{context}-{mode}"),
+            true => write!(f, "{context}-ON-{mode}"),
+        }
+    }
+}
+
+/// The first time a fact was seen.
+#[derive(Clone, Debug)]
+pub struct FirstUse {
+    /// What.
+    pub fact: Fact,
+    /// The acquisition that made it so.
+    pub by: End,
+    /// Who.
+    pub task: Arc<str>,
+}
+
+/// Both contexts.
+pub const CONTEXTS: [Context; 2] = [Context::HardIrq, Context::SoftIrq];
 
 impl Usage {
     /// True if the fact is known.
@@ -46,6 +83,14 @@ impl Usage {
         let new = !self.has(fact);
         self.0 |= fact.bit();
         new
+    }
+
+    /// True if the class was taken inside the context (or, for `enabled`, with it enabled): for writing, or,
+    /// where readers count, in any mode.
+    #[must_use]
+    pub const fn any(self, context: Context, enabled: bool, readers: bool) -> bool {
+        self.has(Fact { context, enabled, read: false })
+            || readers && self.has(Fact { context, enabled, read: true })
     }
 
     /// The letters the kernel prints: hardirq write, hardirq read, softirq write, softirq read; each `.`

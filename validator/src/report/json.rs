@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::model::{Acquired, Edge, Report, Stack};
+use super::model::{Acquired, Edge, Report, Stack, Used};
 
 impl Report {
     /// The report as one JSON object. Field names are those of [`Report`] and stay as they are.
@@ -19,6 +19,7 @@ impl Report {
             "wanted": self.wanted.as_ref().map(acquired),
             "conflict": self.conflict.as_ref().map(acquired),
             "edges": self.edges.iter().map(edge).collect::<Vec<_>>(),
+            "usages": self.usages.iter().map(used).collect::<Vec<_>>(),
             "held": self.held.iter().map(acquired).collect::<Vec<_>>(),
             "stack": self.stack.as_deref().map(stack),
             "help": self.help,
@@ -47,6 +48,10 @@ fn edge(edge: &Edge) -> Value {
         "new": edge.new,
         "stack": edge.stack.as_deref().map(stack),
     })
+}
+
+fn used(used: &Used) -> Value {
+    json!({ "state": used.state, "by": acquired(&used.by) })
 }
 
 fn stack(stack: &Stack) -> Value {

@@ -229,6 +229,15 @@ pub struct Edge {
     pub new: bool,
 }
 
+/// In which context a class was used, and where it first was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// The state, in the kernel's words: `IN-HARDIRQ-W`, `SOFTIRQ-ON-R` …
+    pub state: String,
+    /// The acquisition that made it so.
+    pub by: Acquired,
+}
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -248,9 +257,12 @@ pub struct Report {
     pub asserted: Option<HeldAs>,
     /// The held lock it is at odds with.
     pub conflict: Option<Acquired>,
-    /// The dependencies that make the cycle or path, first the new one (`conflict` → `wanted`), then the
-    /// known ones in the order in which they lead from `wanted` back to `conflict`.
+    /// The dependencies that make the cycle or path. For a cycle, first the new one (`conflict` → `wanted`), then
+    /// the known ones in the order in which they lead from `wanted` back to `conflict`; for the interrupt rules
+    /// the path from the lock used in the context to the one taken with the context enabled.
     pub edges: Vec<Edge>,
+    /// For the interrupt rules: the states that are at odds, the one used in the context first.
+    pub usages: Vec<Used>,
     /// All locks the task held, outermost first.
     pub held: Vec<Acquired>,
     /// The stack at the finding.

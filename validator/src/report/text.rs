@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use super::model::{Acquired, Edge, Report, ReportKind, Stack};
+use super::model::{Acquired, Report, ReportKind, Stack};
 use crate::event::{HeldAs, Mode};
 
 impl fmt::Display for Report {
@@ -16,7 +16,8 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.summary)?;
         writeln!(f, "{}", "-".repeat(72))?;
         sides(f, self)?;
-        chain(f, &self.edges)?;
+        usages(f, self)?;
+        chain(f, self)?;
         scenario(f, self)?;
         held(f, self)?;
         if let Some(stack) = &self.stack {
@@ -77,12 +78,29 @@ fn sides(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-fn chain(f: &mut fmt::Formatter<'_>, edges: &[Edge]) -> fmt::Result {
-    if edges.is_empty() {
+fn usages(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    for used in &report.usages {
+        writeln!(
+            f,
+            "\n{} became {{{}}} in {}:\n  {}",
+            used.by.lock.class,
+            used.state,
+            used.by.task,
+            Line(&used.by)
+        )?;
+    }
+    Ok(())
+}
+
+fn chain(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
+    if report.edges.is_empty() {
         return Ok(());
     }
-    writeln!(f, "\nthe dependencies of the cycle, the new one first:")?;
-    for (i, edge) in edges.iter().enumerate() {
+    match report.kind {
+        ReportKind::Circular => writeln!(f, "\nthe dependencies of the cycle, the new one first:")?,
+        _ => writeln!(f, "\nthe dependencies from the one to the other:")?,
+    }
+    for (i, edge) in report.edges.iter().enumerate() {
         let age = if edge.new { "new" } else { "known" };
         writeln!(
             f,

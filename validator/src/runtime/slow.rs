@@ -36,6 +36,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) {
         check: map.is_checked(),
         sync: how.sync,
         nest: how.nest.map(LockMap::instance),
+        rank: None,
         place,
     };
     if entered.records() {
@@ -51,6 +52,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) {
             instance: acq.instance,
             bits,
             nest: acq.nest.unwrap_or(Instance(0)),
+            rank: None,
             place,
             merged: task.merges(bits),
         };

@@ -107,10 +107,11 @@ impl Inner {
 }
 
 fn sites(report: &mut Report) -> impl Iterator<Item = &mut Acquired> {
-    let Report { wanted, conflict, held, edges, .. } = report;
+    let Report { wanted, conflict, held, edges, usages, .. } = report;
     wanted
         .iter_mut()
         .chain(conflict.iter_mut())
         .chain(held.iter_mut())
         .chain(edges.iter_mut().flat_map(|edge| [&mut edge.from, &mut edge.to]))
+        .chain(usages.iter_mut().map(|used| &mut used.by))
 }

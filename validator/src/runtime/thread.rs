@@ -111,6 +111,7 @@ impl Thread {
             instance: map.instance(),
             bits,
             nest: Instance(0),
+            rank: None,
             place,
             merged: false,
         };

@@ -8,12 +8,9 @@
 //!
 //! Kernel counterpart: `check_noncircular()`, `print_circular_bug()`.
 
-use std::sync::Arc;
-
-use super::{Engine, Finding, HeldLock, Task, base};
-use crate::engine::graph::{Dependency, EdgeId, End};
-use crate::ids::ClassId;
-use crate::report::model::{Acquired, Edge, ReportKind};
+use super::{Engine, Finding, HeldLock, Task, base, edge};
+use crate::engine::graph::{Dependency, EdgeId};
+use crate::report::model::ReportKind;
 
 /// The report on `held → new`, with `path` leading from `new` back to `held`.
 pub(in crate::engine) fn report(
@@ -30,7 +27,7 @@ pub(in crate::engine) fn report(
     let conflict = engine.acquired(task, held);
     let mut round: Vec<&str> = vec![&conflict.lock.class];
     let names: Vec<String> =
-        dependencies.iter().map(|edge| engine.classes().get(edge.to).display_name()).collect();
+        dependencies.iter().map(|hop| engine.classes().get(hop.to).display_name()).collect();
     round.extend(names.iter().map(String::as_str));
     let summary = format!(
         "`{}` is taken while `{}` is held, but elsewhere the order is the other way round ({}): \
@@ -42,38 +39,18 @@ pub(in crate::engine) fn report(
     let help = "agree on one order for these locks, or release the first before taking the second";
     let mut report =
         base(engine, task, ReportKind::Circular, &signature(engine, &dependencies), summary, help);
-    report.edges = dependencies
-        .iter()
-        .enumerate()
-        .map(|(i, dependency)| Edge {
-            from: acquired(engine, dependency.from, &dependency.held, &dependency.task),
-            to: acquired(engine, dependency.to, &dependency.taken, &dependency.task),
-            stack: None,
-            new: i == 0,
-        })
-        .collect();
+    report.edges =
+        dependencies.iter().enumerate().map(|(i, dependency)| edge(engine, dependency, i == 0)).collect();
     report.wanted = Some(wanted);
     report.conflict = Some(conflict);
     let edges = std::iter::once(None).chain(path.iter().copied().map(Some)).collect();
     Finding { report, edges }
 }
 
-fn acquired(engine: &Engine, class: ClassId, end: &End, task: &Arc<str>) -> Acquired {
-    Acquired {
-        lock: engine.lock_name(class, end.instance),
-        mode: end.mode,
-        trylock: end.trylock,
-        site: end.place.into(),
-        task: task.clone(),
-    }
-}
-
 fn signature(engine: &Engine, cycle: &[&Dependency]) -> String {
     let mut hops: Vec<String> = cycle
         .iter()
-        .map(|edge| {
-            format!("{}-{}>", engine.classes().get(edge.from).display_name(), edge.strength.letters())
-        })
+        .map(|hop| format!("{}-{}>", engine.classes().get(hop.from).display_name(), hop.strength.letters()))
         .collect();
     let first = (0..hops.len()).min_by_key(|at| hops[*at].clone()).unwrap_or(0);
     hops.rotate_left(first);

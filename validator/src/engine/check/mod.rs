@@ -10,18 +10,27 @@ pub mod circular;
 pub mod depth;
 pub mod exit;
 pub mod freed;
+pub mod irq_inversion;
+pub mod irq_order;
+pub mod irq_state;
 pub mod nest_missing;
 pub mod recursive;
 pub mod user_return;
+pub mod wait_context;
 
+use std::sync::Arc;
+
+use super::graph::{Dependency, End};
+use super::usage::Fact;
 use super::{Engine, Finding, HeldLock, Task};
-use crate::event::Place;
-use crate::report::model::{Report, ReportKind, Severity};
+use crate::event::{Context, Place};
+use crate::ids::ClassId;
+use crate::report::model::{Acquired, Edge, Report, ReportKind, Severity, Used};
 
 /// What makes two findings one: the signature, and, except for cycles (where the signature says it all), the
 /// two places, because one class can be misused at several.
 pub(super) fn identity(report: &Report) -> (String, Place, Place) {
-    let place = |acquired: &Option<crate::report::model::Acquired>| match acquired {
+    let place = |acquired: &Option<Acquired>| match acquired {
         Some(acquired) if report.kind != ReportKind::Circular => acquired.site.place,
         _ => Place::Unknown,
     };
@@ -47,6 +56,7 @@ fn base(
         asserted: None,
         conflict: None,
         edges: Vec::new(),
+        usages: Vec::new(),
         held: task.held().iter().map(|held| engine.acquired(task, held)).collect(),
         stack: None,
         help: help.to_owned(),
@@ -57,6 +67,43 @@ fn base(
 /// A finding without edges.
 fn plain(report: Report) -> Finding {
     Finding { report, edges: Vec::new() }
+}
+
+/// One end of a dependency as reports show it.
+fn end(engine: &Engine, class: ClassId, end: &End, task: &Arc<str>) -> Acquired {
+    Acquired {
+        lock: engine.lock_name(class, end.instance),
+        mode: end.mode,
+        trylock: end.trylock,
+        site: end.place.into(),
+        task: task.clone(),
+    }
+}
+
+/// A dependency as reports show it.
+fn edge(engine: &Engine, dependency: &Dependency, new: bool) -> Edge {
+    Edge {
+        from: end(engine, dependency.from, &dependency.held, &dependency.task),
+        to: end(engine, dependency.to, &dependency.taken, &dependency.task),
+        stack: None,
+        new,
+    }
+}
+
+/// The fact of this context and direction that a class has; writing first.
+fn used(engine: &Engine, class: ClassId, context: Context, enabled: bool) -> Option<Used> {
+    let entry = engine.classes().get(class);
+    let first =
+        [false, true].into_iter().find_map(|read| entry.first_use(Fact { context, enabled, read }))?;
+    Some(Used { state: first.fact.to_string(), by: end(engine, class, &first.by, &first.task) })
+}
+
+/// The context's word in sentences.
+fn interrupt(context: Context) -> &'static str {
+    match context {
+        Context::HardIrq => "hard interrupt",
+        Context::SoftIrq => "soft interrupt",
+    }
 }
 
 /// The classes of all held locks, for a signature.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 //! `recursive`: a task takes a lock of a class that it holds already.
 //!
-//! Fine are: a recursive read under any read; a lock taken under a nest lock that this task holds. In a class
+//! Fine are: a recursive read under any read; a lock that comes later in the class's own order; a lock taken under a nest lock that this task holds. In a class
 //! that is not strict, only the very same lock object counts: taking it again blocks for ever, except for two
 //! readers, who block only if a writer waits between them.
 //!
@@ -39,7 +39,8 @@ pub fn check(engine: &Engine, task: &Task, new: &HeldLock) -> Verdict {
                 && engine.classes().get(held.bits.class()).group == engine.classes().get(class).group
         };
         let recursive_read = new.bits.mode() == Mode::RecursiveRead && held.bits.mode().is_read();
-        if !same || recursive_read {
+        let ranked = matches!((held.rank, new.rank), (Some(held), Some(new)) if held < new);
+        if !same || recursive_read || ranked {
             continue;
         }
         if nest_seen {

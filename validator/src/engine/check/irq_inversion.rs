@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! `irq-inversion`: a class is newly used in (or newly taken with) an interrupting context, and a known path
+//! connects it to a class on the other side: the interrupt waits for the first lock, whose holder waits for the
+//! second, whose holder was interrupted.
+//!
+//! Where the path is weak at its far end, only writers there count. Per-CPU classes carry no inversion.
+//!
+//! Kernel counterpart: `check_usage_forwards()`, `check_usage_backwards()`, `print_irq_inversion_bug()`.
+
+use super::{Finding, HeldLock, Task, base, edge, interrupt, used};
+use crate::engine::Engine;
+use crate::engine::graph::{Arrived, Direction};
+use crate::engine::usage::Fact;
+use crate::event::Mode;
+use crate::report::model::ReportKind;
+
+/// Applies the rule after `fact` was noted for the class of `lock`.
+pub(in crate::engine) fn check(
+    engine: &mut Engine,
+    task: &Task,
+    lock: &HeldLock,
+    fact: Fact,
+) -> Option<Finding> {
+    let class = lock.bits.class();
+    if engine.classes().get(class).skips_irq_rules() {
+        return None;
+    }
+    let (direction, weak) = match fact.enabled {
+        true => (Direction::Backward, lock.bits.mode().is_read()),
+        false => (Direction::Forward, lock.bits.mode() == Mode::RecursiveRead),
+    };
+    let Engine { graph, classes, .. } = engine;
+    let (other, path) = graph.search(
+        direction,
+        Arrived { class, weak },
+        |class| classes.get(class).skips_irq_rules(),
+        |at| classes.get(at.class).usage.any(fact.context, !fact.enabled, !at.weak),
+    )?;
+    let (inside, outside) = if fact.enabled { (other.class, class) } else { (class, other.class) };
+    let name = |class| engine.classes().get(class).display_name();
+    let (inside_name, outside_name) = (name(inside), name(outside));
+    let context = interrupt(fact.context);
+    let summary = format!(
+        "`{inside_name}` is taken in a {context}, `{outside_name}` with that interrupt enabled, and somebody takes \
+         `{outside_name}` while holding `{inside_name}`: the interrupt can wait for ever"
+    );
+    let help =
+        "switch the interrupt off wherever the second lock is taken, or do not take it under the first";
+    let signature = format!("{inside_name}>{outside_name}:{fact}");
+    let mut report = base(engine, task, ReportKind::IrqInversion, &signature, summary, help);
+    report.edges = path.iter().map(|hop| edge(engine, engine.graph().edge(*hop), false)).collect();
+    report.usages = [(inside, false), (outside, true)]
+        .into_iter()
+        .filter_map(|(class, enabled)| used(engine, class, fact.context, enabled))
+        .collect();
+    report.wanted = Some(engine.acquired(task, lock));
+    Some(Finding { report, edges: path.into_iter().map(Some).collect() })
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! `irq-order`: a new dependency joins a class that is used in an interrupting context to one that is taken
+//! with that context enabled.
+//!
+//! Three searches, as in the kernel: which contexts do the classes before the new dependency serve in; is there
+//! a class after it that is taken with one of these enabled; and which class before it is that one's partner,
+//! in that very context.
+//!
+//! Kernel counterpart: `check_irq_usage()`, `print_bad_irq_dependency()`.
+
+use super::{Finding, HeldLock, Task, base, edge, interrupt, used};
+use crate::engine::Engine;
+use crate::engine::graph::{Arrived, Dependency, Direction};
+use crate::engine::usage::CONTEXTS;
+use crate::event::{Context, Mode};
+use crate::report::model::ReportKind;
+
+/// Applies the rule to the dependency `held → new`, which is not in the graph yet.
+pub(in crate::engine) fn check(
+    engine: &mut Engine,
+    task: &Task,
+    held: &HeldLock,
+    new: &HeldLock,
+    joining: &Dependency,
+) -> Option<Finding> {
+    let Engine { graph, classes, .. } = engine;
+    let skip = |class| classes.get(class).skips_irq_rules();
+    let before = Arrived { class: held.bits.class(), weak: held.bits.mode().is_read() };
+    let after = Arrived { class: new.bits.class(), weak: new.bits.mode() == Mode::RecursiveRead };
+    let used_in = |at: Arrived, context| classes.get(at.class).usage.any(context, false, !at.weak);
+    let enabled = |at: Arrived, context| classes.get(at.class).usage.any(context, true, !at.weak);
+
+    let mut served: Vec<Context> = Vec::new();
+    graph.search(Direction::Backward, before, skip, |at| {
+        served.extend(CONTEXTS.into_iter().filter(|context| used_in(at, *context)));
+        false
+    });
+    if served.is_empty() {
+        return None;
+    }
+    let (unsafe_end, path_after) = graph
+        .search(Direction::Forward, after, skip, |at| served.iter().any(|context| enabled(at, *context)))?;
+    let contexts: Vec<Context> =
+        CONTEXTS.into_iter().filter(|c| served.contains(c) && enabled(unsafe_end, *c)).collect();
+    let (safe_end, path_before) = graph.search(Direction::Backward, before, skip, |at| {
+        contexts.iter().any(|context| used_in(at, *context))
+    })?;
+    let context = contexts.into_iter().find(|context| used_in(safe_end, *context))?;
+
+    let name = |class| engine.classes().get(class).display_name();
+    let (safe_name, unsafe_name) = (name(safe_end.class), name(unsafe_end.class));
+    let interrupt = interrupt(context);
+    let summary = format!(
+        "`{safe_name}` is taken in a {interrupt}, `{unsafe_name}` with that interrupt enabled, and taking `{}` \
+         under `{}` makes the one wait for the other: the interrupt can wait for ever",
+        name(joining.to),
+        name(joining.from),
+    );
+    let help = "do not take the second lock under the first, or switch the interrupt off wherever the second is taken";
+    let signature = format!("{safe_name}>{unsafe_name}:{}-{}", name(joining.from), name(joining.to));
+    let mut report = base(engine, task, ReportKind::IrqOrder, &signature, summary, help);
+    let known = |hop: &crate::engine::EdgeId| edge(engine, engine.graph().edge(*hop), false);
+    report.edges = path_before
+        .iter()
+        .map(known)
+        .chain([edge(engine, joining, true)])
+        .chain(path_after.iter().map(known))
+        .collect();
+    report.usages = [(safe_end.class, false), (unsafe_end.class, true)]
+        .into_iter()
+        .filter_map(|(class, enabled)| used(engine, class, context, enabled))
+        .collect();
+    report.wanted = Some(engine.acquired(task, new));
+    report.conflict = Some(engine.acquired(task, held));
+    let edges =
+        path_before.into_iter().map(Some).chain([None]).chain(path_after.into_iter().map(Some)).collect();
+    Some(Finding { report, edges })
+}
