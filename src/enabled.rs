@@ -5,6 +5,7 @@
 //! policy: any finding); 2 = usage or input error, with one clear line on standard error. A closed pipe ends the
 //! command quietly.
 
+mod litmus;
 mod output;
 
 use std::process::ExitCode;
@@ -21,7 +22,10 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Run litmus files: small lock programs with their expected findings
+    Litmus(litmus::Args),
+}
 
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -44,6 +48,8 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command, _out: &mut Output) -> Result<Status, Failure> {
-    match *command {}
+fn run(command: &Command, out: &mut Output) -> Result<Status, Failure> {
+    match command {
+        Command::Litmus(args) => litmus::run(args, out),
+    }
 }

@@ -34,6 +34,8 @@ pub mod thread;
 #[cfg(feature = "lockdep")]
 pub mod engine;
 #[cfg(feature = "lockdep")]
+pub mod litmus;
+#[cfg(feature = "lockdep")]
 mod runtime;
 #[cfg(not(feature = "lockdep"))]
 #[path = "runtime/disabled.rs"]

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! The litmus language: a small lock program with its expected findings.
+//!
+//! ```text
+//! name: two locks in both orders
+//! lock a, b : mutex
+//! t1: lock a
+//! t1: lock b
+//! t1: unlock b
+//! t1: unlock a
+//! t2: lock b
+//! t2: lock a              #! circular
+//! ```
+//!
+//! [`parse`] turns text into a [`Program`], [`Program::run`] executes it on a fresh engine, step by step in file
+//! order, and tells which report stands on which line. Classes follow the kernel's rule (nesting two locks of
+//! one class is `recursive`). An expectation stands on the line where the report must appear; a file with none
+//! must be silent. After a finding the step counts as done and the file goes on.
+//!
+//! ```
+//! let program = lockdep::litmus::parse("lock a : mutex\nt: lock a\nt: lock a #! recursive\n").unwrap();
+//! let run = program.run();
+//! assert!(run.as_expected());
+//! ```
+
+mod parse;
+mod program;
+mod run;
+
+pub use parse::{ParseError, parse};
+pub use program::{Expectation, LockDecl, LockType, Op, Prime, Program, Section, Step};
+pub use run::{Reported, Run};

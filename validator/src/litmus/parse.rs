@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! Text to program. One item a line; an error names line, column, what was found and what was expected.
+//!
+//! Names are checked here (declared before use, sections closed by their task), so that running a program
+//! cannot fail.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step};
+use crate::event::HeldAs;
+use crate::report::model::ReportKind;
+
+/// Why a text is no litmus program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.line, self.column, self.message)
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// The locks that exist without a declaration once `prime: dma_resv` is given.
+const BUILT_IN: [(&str, LockType); 3] =
+    [("mmap_lock", LockType::RwSem), ("fs_reclaim", LockType::Map), ("fence", LockType::Map)];
+
+/// Parses a program.
+///
+/// # Errors
+/// The first mistake in the text.
+pub fn parse(text: &str) -> Result<Program, ParseError> {
+    let mut parser = Parser::default();
+    for (line, text) in (1u32..).zip(text.lines()) {
+        parser.line(line, text)?;
+    }
+    parser.finish()
+}
+
+#[derive(Default)]
+struct Parser {
+    program: Program,
+    sections: BTreeMap<String, Vec<u32>>,
+    contexts: Vec<String>,
+}
+
+/// The words of one line, with their columns.
+struct Words<'a> {
+    line: u32,
+    text: &'a str,
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn column_of(&self, part: &str) -> u32 {
+        let offset = part.as_ptr().addr() - self.text.as_ptr().addr();
+        u32::try_from(self.text[..offset].chars().count() + 1).unwrap_or(u32::MAX)
+    }
+
+    fn error<T>(&self, at: &str, message: impl Into<String>) -> Result<T, ParseError> {
+        Err(ParseError { line: self.line, column: self.column_of(at), message: message.into() })
+    }
+
+    fn peek(&self) -> &'a str {
+        self.rest.split_whitespace().next().unwrap_or(&self.rest[self.rest.len()..])
+    }
+
+    fn next(&mut self, expected: &str) -> Result<&'a str, ParseError> {
+        let word = self.peek();
+        if word.is_empty() {
+            return self.error(word, format!("expected {expected}, found the end of the line"));
+        }
+        let start = word.as_ptr().addr() - self.rest.as_ptr().addr();
+        self.rest = &self.rest[start + word.len()..];
+        Ok(word)
+    }
+
+    fn end(&self) -> Result<(), ParseError> {
+        let word = self.peek();
+        if word.is_empty() {
+            Ok(())
+        } else {
+            self.error(word, format!("expected the end of the line, found `{word}`"))
+        }
+    }
+}
+
+impl Parser {
+    fn line(&mut self, line: u32, text: &str) -> Result<(), ParseError> {
+        let (code, note) = match text.find('#') {
+            Some(at) => (&text[..at], &text[at..]),
+            None => (text, ""),
+        };
+        let words = Words { line, text, rest: note };
+        self.expectation(words)?;
+        let mut words = Words { line, text, rest: code };
+        if words.peek().is_empty() {
+            return Ok(());
+        }
+        if words.peek() == "lock" {
+            words.next("`lock`")?;
+            return self.lock(words);
+        }
+        let Some((head, rest)) = code.split_once(':') else {
+            let word = words.peek();
+            return words.error(
+                word,
+                format!("expected `lock …`, `name: …`, `prime: …` or `TASK: OP`, found `{word}`"),
+            );
+        };
+        words.rest = rest;
+        match head.trim() {
+            "name" => {
+                self.program.name = Some(rest.trim().to_owned());
+                Ok(())
+            }
+            "prime" => self.prime(words),
+            task if task.split_whitespace().count() == 1 => self.step(task, words),
+            other => words.error(head.trim_start(), format!("`{other}` is no task: a task is one word")),
+        }
+    }
+
+    fn expectation(&mut self, words: Words<'_>) -> Result<(), ParseError> {
+        let Some(kinds) = words.rest.strip_prefix("#!") else { return Ok(()) };
+        let kinds = kinds.split_once(':').map_or(kinds, |(kinds, _note)| kinds);
+        for part in kinds.split(',') {
+            let word = part.trim();
+            let Some(kind) = ReportKind::from_name(word) else {
+                let names: Vec<_> = ReportKind::ALL.iter().map(|kind| kind.name()).collect();
+                let at = if word.is_empty() { part } else { word };
+                return words
+                    .error(at, format!("`{word}` is no report kind; expected one of: {}", names.join(" ")));
+            };
+            self.program.expected.push(Expectation { line: words.line, kind });
+        }
+        Ok(())
+    }
+
+    fn prime(&mut self, mut words: Words<'_>) -> Result<(), ParseError> {
+        if words.peek() == "dma_resv" {
+            words.next("`dma_resv`")?;
+            words.end()?;
+            for (name, kind) in BUILT_IN {
+                self.declare(LockDecl { name: name.into(), kind, class: name.into(), ordered: false });
+            }
+            self.program.primes.push(Prime::DmaResv);
+            return Ok(());
+        }
+        let mut chain = vec![self.known(&mut words)?];
+        while !words.peek().is_empty() {
+            let less = words.next("`<`")?;
+            if less != "<" {
+                return words
+                    .error(less, format!("expected `<` between the locks of an order, found `{less}`"));
+            }
+            chain.push(self.known(&mut words)?);
+        }
+        if chain.len() < 2 {
+            return words.error(words.peek(), "expected `A < B`: an order needs two locks");
+        }
+        self.program.primes.push(Prime::Chain(chain));
+        Ok(())
+    }
+
+    fn lock(&mut self, mut words: Words<'_>) -> Result<(), ParseError> {
+        let Some((names, rest)) = words.rest.split_once(':') else {
+            return words.error(words.peek(), "expected `lock NAME[, NAME…] : KIND [class=C] [order=index]`");
+        };
+        words.rest = rest;
+        let word = words.next("a lock kind")?;
+        let Some((_, kind)) = LockType::ALL.into_iter().find(|(name, _)| *name == word) else {
+            let kinds: Vec<_> = LockType::ALL.iter().map(|(name, _)| *name).collect();
+            return words
+                .error(word, format!("`{word}` is no lock kind; expected one of: {}", kinds.join(" ")));
+        };
+        let (mut class, mut ordered) = (None, false);
+        while !words.peek().is_empty() {
+            let option = words.next("an option")?;
+            match option.split_once('=') {
+                Some(("class", name)) if !name.is_empty() => class = Some(name.to_owned()),
+                Some(("order", "index")) => ordered = true,
+                _ => {
+                    return words
+                        .error(option, format!("expected `class=NAME` or `order=index`, found `{option}`"));
+                }
+            }
+        }
+        for part in names.split(',') {
+            let name = part.trim();
+            if name.is_empty() || name.split_whitespace().count() > 1 {
+                return words.error(part, "expected the name of a lock");
+            }
+            if self.find(name) {
+                return words.error(name, format!("`{name}` is declared already"));
+            }
+            let class = class.clone().unwrap_or_else(|| name.to_owned());
+            self.declare(LockDecl { name: name.to_owned(), kind, class, ordered });
+        }
+        Ok(())
+    }
+
+    fn declare(&mut self, lock: LockDecl) {
+        if !self.find(&lock.name) {
+            self.program.locks.push(lock);
+        }
+    }
+
+    fn find(&self, name: &str) -> bool {
+        self.program.locks.iter().any(|lock| lock.name == name)
+    }
+
+    /// A lock that is declared.
+    fn known(&self, words: &mut Words<'_>) -> Result<String, ParseError> {
+        let word = words.next("the name of a lock")?;
+        self.named(words, word)
+    }
+
+    fn named(&self, words: &Words<'_>, word: &str) -> Result<String, ParseError> {
+        if self.find(word) || self.contexts.iter().any(|name| name == word) {
+            return Ok(word.to_owned());
+        }
+        words.error(word, format!("`{word}` is not declared; expected a lock from a `lock … : KIND` line"))
+    }
+
+    fn step(&mut self, task: &str, mut words: Words<'_>) -> Result<(), ParseError> {
+        let op = self.op(task, &mut words)?;
+        words.end()?;
+        self.program.steps.push(Step { line: words.line, task: task.to_owned(), op });
+        Ok(())
+    }
+
+    fn op(&mut self, task: &str, words: &mut Words<'_>) -> Result<Op, ParseError> {
+        let word = words.next("an operation")?;
+        let how = match word {
+            "lock" | "write" => Some(How::Write),
+            "read" => Some(How::Read),
+            "read!" => Some(How::ReadRecursive),
+            "try" => Some(How::Try),
+            "tryread" => Some(How::TryRead),
+            "slow" => Some(How::Slow),
+            _ => None,
+        };
+        if let Some(how) = how {
+            return self.acquisition(how, words);
+        }
+        Ok(match word {
+            "unlock" => Op::Unlock(self.known(words)?),
+            "downgrade" => Op::Downgrade(self.known(words)?),
+            "init" => Op::Init(self.known(words)?),
+            "free" => Op::Free(self.known(words)?),
+            "assert_held" => Op::AssertHeld(self.known(words)?, HeldAs::Any),
+            "assert_read" => Op::AssertHeld(self.known(words)?, HeldAs::Read),
+            "assert_write" => Op::AssertHeld(self.known(words)?, HeldAs::Write),
+            "assert_not_held" => Op::AssertNotHeld(self.known(words)?),
+            "might_lock" => Op::MightLock(self.known(words)?),
+            "ctx" => self.context(words)?,
+            "done" => Op::Done(self.known(words)?),
+            "fini" => Op::Fini(self.known(words)?),
+            "irq_off" => Op::Irq(false),
+            "irq_on" => Op::Irq(true),
+            "bh_off" => Op::Bh(false),
+            "bh_on" => Op::Bh(true),
+            "alloc" => Op::Alloc,
+            "might_fault" => Op::MightFault,
+            "wait_fence" => Op::WaitFence,
+            "flush" => Op::Flush(words.next("the name of a work item")?.to_owned()),
+            "exit" => Op::Exit,
+            "user_return" => Op::UserReturn,
+            "hardirq" | "softirq" | "reclaim" | "signalling" | "work" => self.begin(word, task, words)?,
+            "}" => match self.sections.get_mut(task).and_then(Vec::pop) {
+                Some(_) => Op::End,
+                None => return words.error(word, format!("task `{task}` has no open section here")),
+            },
+            _ => {
+                return words.error(
+                    word,
+                    format!(
+                        "`{word}` is no operation; expected lock read try unlock downgrade init free ctx done fini \
+                         assert_held assert_not_held might_lock irq_off irq_on bh_off bh_on alloc might_fault \
+                         wait_fence flush exit user_return, or a section"
+                    ),
+                );
+            }
+        })
+    }
+
+    fn acquisition(&self, how: How, words: &mut Words<'_>) -> Result<Op, ParseError> {
+        let lock = self.known(words)?;
+        let (mut subclass, mut nest) = (0, None);
+        while !words.peek().is_empty() {
+            let option = words.next("an option")?;
+            match option.split_once('=') {
+                Some(("sub", number)) => match number.parse() {
+                    Ok(number) if number < crate::limits::SUBCLASSES => subclass = number,
+                    _ => return words.error(number, format!("`{number}` is no subclass; expected 0 to 7")),
+                },
+                Some(("nest" | "ctx", name)) => nest = Some(self.named(words, name)?),
+                _ => {
+                    return words.error(
+                        option,
+                        format!("expected `sub=N`, `nest=LOCK` or `ctx=C`, found `{option}`"),
+                    );
+                }
+            }
+        }
+        Ok(Op::Lock { lock, how, subclass, nest })
+    }
+
+    fn context(&mut self, words: &mut Words<'_>) -> Result<Op, ParseError> {
+        let name = words.next("the name of a context")?;
+        let option = words.next("`class=W`")?;
+        let Some(("class", class)) = option.split_once('=') else {
+            return words.error(option, format!("expected `class=W`, found `{option}`"));
+        };
+        if self.find(name) {
+            return words.error(name, format!("`{name}` is a lock"));
+        }
+        if !self.contexts.iter().any(|known| known == name) {
+            self.contexts.push(name.to_owned());
+        }
+        Ok(Op::Ctx { name: name.to_owned(), class: class.to_owned() })
+    }
+
+    fn begin(&mut self, word: &str, task: &str, words: &mut Words<'_>) -> Result<Op, ParseError> {
+        let mut section = match word {
+            "hardirq" => Section::HardIrq { threaded: true },
+            "softirq" => Section::SoftIrq,
+            "reclaim" => Section::Reclaim,
+            "signalling" => Section::Signalling,
+            _ => Section::Work(words.next("the name of a work item")?.to_owned()),
+        };
+        if word == "hardirq" && words.peek() == "raw" {
+            words.next("`raw`")?;
+            section = Section::HardIrq { threaded: false };
+        }
+        let brace = words.next("`{`")?;
+        if brace != "{" {
+            return words.error(brace, format!("expected `{{` after `{word}`, found `{brace}`"));
+        }
+        self.sections.entry(task.to_owned()).or_default().push(words.line);
+        Ok(Op::Begin(section))
+    }
+
+    fn finish(self) -> Result<Program, ParseError> {
+        for (task, open) in &self.sections {
+            if let Some(line) = open.last() {
+                let message = format!(
+                    "the section that task `{task}` opens here is never closed; expected `{task}: }}`"
+                );
+                return Err(ParseError { line: *line, column: 1, message });
+            }
+        }
+        Ok(self.program)
+    }
+}

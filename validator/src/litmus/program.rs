@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! A litmus program as data.
+
+use crate::event::{HeldAs, WaitType};
+use crate::report::model::ReportKind;
+
+/// What kind of lock a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockType {
+    /// Spinlock.
+    Spin,
+    /// Raw spinlock.
+    RawSpin,
+    /// Reader/writer spinlock; its readers are recursive in interrupts.
+    RwLock,
+    /// Sleeping reader/writer lock.
+    RwSem,
+    /// Mutex.
+    Mutex,
+    /// Mutex with priority inheritance.
+    RtMutex,
+    /// Wound/wait mutex.
+    Ww,
+    /// One lock for each CPU.
+    Local,
+    /// No lock at all: something that is waited for like one.
+    Map,
+}
+
+impl LockType {
+    /// Every kind with its word.
+    pub const ALL: [(&'static str, LockType); 9] = [
+        ("spin", LockType::Spin),
+        ("raw_spin", LockType::RawSpin),
+        ("rwlock", LockType::RwLock),
+        ("rwsem", LockType::RwSem),
+        ("mutex", LockType::Mutex),
+        ("rtmutex", LockType::RtMutex),
+        ("ww", LockType::Ww),
+        ("local", LockType::Local),
+        ("map", LockType::Map),
+    ];
+
+    /// The wait type of its class.
+    #[must_use]
+    pub const fn waits(self) -> WaitType {
+        match self {
+            LockType::RawSpin => WaitType::Spin,
+            LockType::Spin | LockType::RwLock | LockType::Local => WaitType::Config,
+            LockType::RwSem | LockType::Mutex | LockType::RtMutex | LockType::Ww => WaitType::Sleep,
+            LockType::Map => WaitType::Unchecked,
+        }
+    }
+}
+
+/// One declared lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockDecl {
+    /// Its name in the file.
+    pub name: String,
+    /// Its kind.
+    pub kind: LockType,
+    /// Its class.
+    pub class: String,
+    /// The class is ordered by declaration: an earlier lock may be held while a later one is taken.
+    pub ordered: bool,
+}
+
+/// An order recorded before the first step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prime {
+    /// These locks, each taken while the one before is held.
+    Chain(Vec<String>),
+    /// The order that the kernel teaches itself at boot for reservation objects.
+    DmaResv,
+}
+
+/// A section of a task that something else runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// A hard interrupt; threaded handlers may take spinlocks.
+    HardIrq {
+        /// Runs as a thread.
+        threaded: bool,
+    },
+    /// A soft interrupt.
+    SoftIrq,
+    /// Direct reclaim.
+    Reclaim,
+    /// A dma-fence signalling section.
+    Signalling,
+    /// The function of a work item.
+    Work(String),
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Take a lock.
+    Lock {
+        /// Which.
+        lock: String,
+        /// By whom.
+        how: How,
+        /// 0 to 7.
+        subclass: u8,
+        /// Nested under this lock or context.
+        nest: Option<String>,
+    },
+    /// Release.
+    Unlock(String),
+    /// Write hold to read hold.
+    Downgrade(String),
+    /// Initialise anew.
+    Init(String),
+    /// Free the memory.
+    Free(String),
+    /// Start an acquire context of a ww class.
+    Ctx {
+        /// Its name.
+        name: String,
+        /// The class of its locks.
+        class: String,
+    },
+    /// No more locks with this context.
+    Done(String),
+    /// End of the context.
+    Fini(String),
+    /// Assert held.
+    AssertHeld(String, HeldAs),
+    /// Assert not held.
+    AssertNotHeld(String),
+    /// May be taken here.
+    MightLock(String),
+    /// Interrupts off or on.
+    Irq(bool),
+    /// Bottom halves off or on.
+    Bh(bool),
+    /// Begin of a section.
+    Begin(Section),
+    /// Its end.
+    End,
+    /// Allocate memory.
+    Alloc,
+    /// Touch user memory.
+    MightFault,
+    /// Wait for a fence.
+    WaitFence,
+    /// Wait for a work item.
+    Flush(String),
+    /// End of the task.
+    Exit,
+    /// Return to user space.
+    UserReturn,
+}
+
+/// How a lock is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Exclusively.
+    Write,
+    /// Shared.
+    Read,
+    /// Shared, overtaking waiting writers.
+    ReadRecursive,
+    /// A trylock that succeeds.
+    Try,
+    /// A shared trylock that succeeds.
+    TryRead,
+    /// The slow path of a ww mutex.
+    Slow,
+}
+
+/// One line that does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its line in the file, from 1.
+    pub line: u32,
+    /// Who does it.
+    pub task: String,
+    /// What.
+    pub op: Op,
+}
+
+/// One expected report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// The line on which it must appear.
+    pub line: u32,
+    /// Its kind.
+    pub kind: ReportKind,
+}
+
+/// A whole file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// The title.
+    pub name: Option<String>,
+    /// Declared orders.
+    pub primes: Vec<Prime>,
+    /// Declared locks.
+    pub locks: Vec<LockDecl>,
+    /// The steps in file order.
+    pub steps: Vec<Step>,
+    /// The expected reports in file order.
+    pub expected: Vec<Expectation>,
+}

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! Runs a program on a fresh engine, each step to its end, and compares what was reported with what was
+//! expected.
+
+use std::collections::BTreeMap;
+
+use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step};
+use crate::engine::{ClassDef, Engine, Finding, Task};
+use crate::event::{Acquisition, Context, Event, LockKind, Mode, Place};
+use crate::ids::{ClassId, Instance, TaskId};
+use crate::report::model::Report;
+
+/// One report of a run.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// The line of the step that made it.
+    pub line: u32,
+    /// The report.
+    pub report: Report,
+}
+
+/// What a run reported, next to what was expected.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// From the file.
+    pub expected: Vec<Expectation>,
+    /// In the order of the steps.
+    pub reported: Vec<Reported>,
+}
+
+impl Run {
+    /// Expected reports that did not come.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&Expectation> {
+        let mut left: Vec<_> = self.reported.iter().map(|r| (r.line, r.report.kind)).collect();
+        self.expected
+            .iter()
+            .filter(|wanted| match left.iter().position(|had| *had == (wanted.line, wanted.kind)) {
+                Some(at) => {
+                    left.swap_remove(at);
+                    false
+                }
+                None => true,
+            })
+            .collect()
+    }
+
+    /// Reports that came and were not expected.
+    #[must_use]
+    pub fn unexpected(&self) -> Vec<&Reported> {
+        let mut left: Vec<_> = self.expected.iter().map(|e| (e.line, e.kind)).collect();
+        self.reported
+            .iter()
+            .filter(|had| match left.iter().position(|wanted| *wanted == (had.line, had.report.kind)) {
+                Some(at) => {
+                    left.swap_remove(at);
+                    false
+                }
+                None => true,
+            })
+            .collect()
+    }
+
+    /// True if exactly the expected reports came, on their lines.
+    #[must_use]
+    pub fn as_expected(&self) -> bool {
+        self.missing().is_empty() && self.unexpected().is_empty()
+    }
+}
+
+impl Program {
+    /// Runs the program on a fresh engine.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        let mut runner = Runner { program: self, ..Runner::new(self) };
+        for prime in &self.primes {
+            runner.prime(prime);
+        }
+        runner.reported.clear();
+        for step in &self.steps {
+            runner.step(step);
+        }
+        Run { expected: self.expected.clone(), reported: runner.reported }
+    }
+}
+
+struct Runner<'p> {
+    program: &'p Program,
+    engine: Engine,
+    tasks: BTreeMap<&'p str, State>,
+    classes: BTreeMap<(String, u8), ClassId>,
+    instances: BTreeMap<String, Instance>,
+    reported: Vec<Reported>,
+    line: u32,
+}
+
+/// A task and the sections it is in.
+struct State {
+    task: Task,
+    sections: Vec<Section>,
+}
+
+/// How an instance is taken, resolved.
+struct Taking {
+    mode: Mode,
+    trylock: bool,
+    nest: Option<Instance>,
+    rank: Option<u32>,
+}
+
+impl Taking {
+    const WRITE: Taking = Taking { mode: Mode::Write, trylock: false, nest: None, rank: None };
+    const READ: Taking = Taking { mode: Mode::Read, ..Taking::WRITE };
+}
+
+impl<'p> Runner<'p> {
+    fn new(program: &'p Program) -> Self {
+        Runner {
+            program,
+            engine: Engine::new(),
+            tasks: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            reported: Vec::new(),
+            line: 0,
+        }
+    }
+
+    fn decl(&self, lock: &str) -> Option<&'p LockDecl> {
+        self.program.locks.iter().find(|decl| decl.name == lock)
+    }
+
+    fn instance(&mut self, name: &str) -> Instance {
+        let next = Instance((self.instances.len() as u64 + 1) * 0x100);
+        *self.instances.entry(name.to_owned()).or_insert(next)
+    }
+
+    /// The class of a lock, a context (`ctx:NAME` in `contexts`) or a built-in map.
+    fn class(&mut self, name: &str, kind: LockType, subclass: u8) -> ClassId {
+        if let Some(class) = self.classes.get(&(name.to_owned(), subclass)) {
+            return *class;
+        }
+        let sibling =
+            (0..crate::limits::SUBCLASSES).find_map(|s| self.classes.get(&(name.to_owned(), s)).copied());
+        let class = self.engine.register(ClassDef {
+            subclass,
+            sibling,
+            waits: (kind.waits(), kind.waits()),
+            kind: if kind == LockType::Local { LockKind::PerCpu } else { LockKind::Normal },
+            ..ClassDef::named(name)
+        });
+        self.classes.insert((name.to_owned(), subclass), class);
+        class
+    }
+
+    fn prime(&mut self, prime: &'p Prime) {
+        const TASK: &str = "(declared order)";
+        let chain: Vec<(String, LockType, Taking)> = match prime {
+            Prime::Chain(names) => {
+                names.iter().map(|name| (name.clone(), self.kind(name), Taking::WRITE)).collect()
+            }
+            Prime::DmaResv => vec![
+                ("mmap_lock".into(), LockType::RwSem, Taking::READ),
+                ("resv_acquire".into(), LockType::Map, Taking::WRITE),
+                ("resv".into(), LockType::Ww, Taking::WRITE),
+                ("fs_reclaim".into(), LockType::Map, Taking::WRITE),
+                ("fence".into(), LockType::Map, Taking::WRITE),
+            ],
+        };
+        for (name, kind, taking) in &chain {
+            let class_name = self.decl(name).map_or(name.clone(), |decl| decl.class.clone());
+            let class = self.class(&class_name, *kind, 0);
+            let instance = self.instance(name);
+            let taking = Taking { ..*taking };
+            self.acquire(TASK, class, instance, taking);
+        }
+        for (name, _, _) in chain.iter().rev() {
+            let instance = self.instance(name);
+            self.event(TASK, Event::Release { instance, place: Place::Unknown });
+        }
+    }
+
+    fn kind(&self, name: &str) -> LockType {
+        self.decl(name).map_or(LockType::Map, |decl| decl.kind)
+    }
+
+    fn event(&mut self, task: &'p str, event: Event) {
+        let id = TaskId(u32::try_from(self.tasks.len()).unwrap_or(u32::MAX));
+        let state = self
+            .tasks
+            .entry(task)
+            .or_insert_with(|| State { task: Task::new(id, task.into(), 0), sections: Vec::new() });
+        let outcome = self.engine.step(&mut state.task, event);
+        state.task.check_invariants();
+        self.engine.check_invariants();
+        let line = self.line;
+        self.reported
+            .extend(outcome.findings.into_iter().map(|Finding { report, .. }| Reported { line, report }));
+    }
+
+    fn acquire(&mut self, task: &'p str, class: ClassId, instance: Instance, taking: Taking) {
+        let place = Place::Line(self.line);
+        let Taking { mode, trylock, nest, rank } = taking;
+        self.event(
+            task,
+            Event::Acquire(Acquisition {
+                class,
+                instance,
+                mode,
+                trylock,
+                check: true,
+                sync: false,
+                nest,
+                rank,
+                place,
+            }),
+        );
+    }
+
+    fn release(&mut self, task: &'p str, instance: Instance) {
+        self.event(task, Event::Release { instance, place: Place::Line(self.line) });
+    }
+
+    /// Takes a built-in map or lock and releases it at once.
+    fn touch(&mut self, task: &'p str, name: &str, kind: LockType, taking: Taking) {
+        let class = self.class(name, kind, 0);
+        let instance = self.instance(name);
+        self.acquire(task, class, instance, taking);
+        self.release(task, instance);
+    }
+
+    fn step(&mut self, step: &'p Step) {
+        self.line = step.line;
+        let task = step.task.as_str();
+        let place = Place::Line(step.line);
+        match &step.op {
+            Op::Lock { lock, how, subclass, nest } => {
+                let nest = nest.as_ref().map(|nest| self.instance(nest));
+                self.lock(task, lock, *how, *subclass, nest);
+            }
+            Op::Unlock(lock) => {
+                let instance = self.instance(lock);
+                self.release(task, instance);
+            }
+            Op::Downgrade(lock) => {
+                let instance = self.instance(lock);
+                self.event(task, Event::Downgrade { instance, place });
+            }
+            Op::Init(lock) | Op::Free(lock) => {
+                let start = self.instance(lock).0;
+                self.event(task, Event::Freed { start, len: 1, place });
+            }
+            Op::Ctx { name, class } => {
+                let class = self.class(&format!("{class}_acquire"), LockType::Map, 0);
+                let instance = self.instance(name);
+                self.acquire(task, class, instance, Taking::WRITE);
+            }
+            Op::Done(_) => {}
+            Op::Fini(name) => {
+                let instance = self.instance(name);
+                self.release(task, instance);
+            }
+            Op::AssertHeld(lock, how) => {
+                let (class, instance) = self.known(lock);
+                self.event(task, Event::AssertHeld { instance, class, how: *how, place });
+            }
+            Op::AssertNotHeld(lock) => {
+                let (class, instance) = self.known(lock);
+                self.event(task, Event::AssertNotHeld { instance, class, place });
+            }
+            Op::MightLock(lock) => {
+                let (class, instance) = self.known(lock);
+                self.acquire(task, class, instance, Taking::WRITE);
+                self.release(task, instance);
+            }
+            Op::Irq(on) => self.event(task, Event::Enable { context: Context::HardIrq, on: *on, place }),
+            Op::Bh(on) => self.event(task, Event::Enable { context: Context::SoftIrq, on: *on, place }),
+            Op::Begin(section) => self.begin(task, section),
+            Op::End => self.end(task),
+            Op::Alloc => self.touch(task, "fs_reclaim", LockType::Map, Taking::WRITE),
+            Op::MightFault => self.touch(task, "mmap_lock", LockType::RwSem, Taking::READ),
+            Op::WaitFence => self.wait_fence(task),
+            Op::Flush(work) => self.touch(task, work, LockType::Map, Taking::WRITE),
+            Op::Exit => self.event(task, Event::Exit { place }),
+            Op::UserReturn => self.event(task, Event::UserReturn { place }),
+        }
+    }
+
+    fn known(&mut self, lock: &str) -> (ClassId, Instance) {
+        let (class, kind) =
+            self.decl(lock).map_or((lock.to_owned(), LockType::Map), |decl| (decl.class.clone(), decl.kind));
+        (self.class(&class, kind, 0), self.instance(lock))
+    }
+
+    fn lock(&mut self, task: &'p str, lock: &str, how: How, subclass: u8, nest: Option<Instance>) {
+        let (class, kind) =
+            self.decl(lock).map_or((lock.to_owned(), LockType::Map), |decl| (decl.class.clone(), decl.kind));
+        let class = self.class(&class, kind, subclass);
+        let instance = self.instance(lock);
+        let position = self.program.locks.iter().position(|decl| decl.name == lock && decl.ordered);
+        let rank = position.and_then(|position| u32::try_from(position).ok());
+        let irq = self.tasks.get(task).map(|state| state.task.irq());
+        let bh_off = irq.is_some_and(|irq| irq.level() != 0 || !irq.enabled(Context::SoftIrq));
+        let mode = match how {
+            How::Read | How::TryRead if kind == LockType::RwLock && bh_off => Mode::RecursiveRead,
+            How::Read | How::TryRead => Mode::Read,
+            How::ReadRecursive => Mode::RecursiveRead,
+            How::Write | How::Try | How::Slow => Mode::Write,
+        };
+        let trylock = matches!(how, How::Try | How::TryRead);
+        self.acquire(task, class, instance, Taking { mode, trylock, nest, rank });
+    }
+
+    fn begin(&mut self, task: &'p str, section: &'p Section) {
+        match section {
+            Section::HardIrq { threaded } => {
+                self.event(
+                    task,
+                    Event::Context { context: Context::HardIrq, enter: true, threaded: *threaded },
+                );
+            }
+            Section::SoftIrq => {
+                self.event(task, Event::Context { context: Context::SoftIrq, enter: true, threaded: false });
+            }
+            Section::Reclaim => self.hold(task, "fs_reclaim", Taking::WRITE),
+            Section::Signalling => self.hold(task, "fence", Taking::READ),
+            Section::Work(work) => self.hold(task, work, Taking::WRITE),
+        }
+        if let Some(state) = self.tasks.get_mut(task) {
+            state.sections.push(section.clone());
+        }
+    }
+
+    fn hold(&mut self, task: &'p str, name: &str, taking: Taking) {
+        let class = self.class(name, LockType::Map, 0);
+        let instance = self.instance(name);
+        self.acquire(task, class, instance, taking);
+    }
+
+    fn end(&mut self, task: &'p str) {
+        let Some(section) = self.tasks.get_mut(task).and_then(|state| state.sections.pop()) else { return };
+        let name = match &section {
+            Section::HardIrq { .. } | Section::SoftIrq => {
+                let context = if section == Section::SoftIrq { Context::SoftIrq } else { Context::HardIrq };
+                self.event(task, Event::Context { context, enter: false, threaded: false });
+                return;
+            }
+            Section::Reclaim => "fs_reclaim",
+            Section::Signalling => "fence",
+            Section::Work(work) => work,
+        };
+        let instance = self.instance(name);
+        self.release(task, instance);
+    }
+
+    /// Waiting for a fence takes the fence map for writing; a signalling section that this task is in does not
+    /// wait for itself, so its hold is dropped meanwhile.
+    fn wait_fence(&mut self, task: &'p str) {
+        let instance = self.instance("fence");
+        let signalling = self.tasks.get(task).is_some_and(|state| state.task.holds(instance));
+        if signalling {
+            self.release(task, instance);
+        }
+        self.touch(task, "fence", LockType::Map, Taking::WRITE);
+        if signalling {
+            self.hold(task, "fence", Taking::READ);
+        }
+    }
+}
