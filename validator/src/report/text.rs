@@ -71,6 +71,7 @@ fn sides(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
                 ("but task is already holding lock", "\nwhich lock already depends on the new lock.")
             }
             ReportKind::Recursive => ("but task is already holding lock", ""),
+            ReportKind::IrqOrder | ReportKind::WaitContext => ("while it is holding lock", ""),
             _ => ("which is held as", ""),
         };
         writeln!(f, "\n{intro}:\n  {}{outro}", Line(conflict))?;

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The litmus corpus, and the subcommand on good and bad files.
+#![cfg(feature = "lockdep")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn corpus() -> Vec<PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/litmus");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the corpus")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "litmus"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn lockdep(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lockdep")).args(args).output().expect("the command starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Writes a file for one test and gives its path.
+fn file(name: &str, text: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).expect("a file in the temporary folder");
+    path.display().to_string()
+}
+
+#[test]
+fn every_file_reports_exactly_what_it_expects() {
+    let files = corpus();
+    assert!(files.len() >= 46, "the corpus shrank to {} files", files.len());
+    let mut wrong = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let program =
+            lockdep::litmus::parse(&text).unwrap_or_else(|error| panic!("{}:{error}", path.display()));
+        let run = program.run();
+        if !run.as_expected() {
+            wrong.push(format!(
+                "{}: missing {:?}, unexpected {:?}",
+                path.display(),
+                run.missing(),
+                run.unexpected()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_missed_expectation_ends_with_status_1_and_says_so() {
+    let path = file("missed.litmus", "lock a : mutex\nt: lock a #! circular\n");
+    let output = lockdep(&["litmus", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("line 2: expected circular, nothing was reported"), "{text}");
+}
+
+#[test]
+fn an_unexpected_report_ends_with_status_1_and_says_so() {
+    let path = file("unexpected.litmus", "lock a : mutex\nt: unlock a\n");
+    let output = lockdep(&["litmus", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("line 2: not expected: balance"), "{text}");
+}
+
+#[test]
+fn mistakes_are_told_with_file_line_column_and_what_was_expected() {
+    let cases = [
+        ("kind.litmus", "lock a : mutx\n", ":1:10: `mutx` is no lock kind; expected one of: spin raw_spin"),
+        ("name.litmus", "lock a : mutex\nt: lock b\n", ":2:9: `b` is not declared"),
+        ("op.litmus", "t: lok a\n", ":1:4: `lok` is no operation; expected lock read"),
+        ("report.litmus", "lock a : mutex\nt: lock a #! deadlock\n", ":2:14: `deadlock` is no report kind"),
+        ("open.litmus", "t: hardirq {\n", ":1:1: the section that task `t` opens here is never closed"),
+        ("close.litmus", "t: }\n", ":1:4: task `t` has no open section here"),
+        ("sub.litmus", "lock a : mutex\nt: lock a sub=8\n", ":2:15: `8` is no subclass; expected 0 to 7"),
+        ("twice.litmus", "lock a : mutex\nlock a : spin\n", ":2:6: `a` is declared already"),
+        (
+            "half.litmus",
+            "lock a : mutex\nt: lock\n",
+            ":2:8: expected the name of a lock, found the end of the line",
+        ),
+        (
+            "more.litmus",
+            "lock a : mutex\nt: unlock a now\n",
+            ":2:13: expected the end of the line, found `now`",
+        ),
+        ("prime.litmus", "lock a, b : mutex\nprime: a > b\n", ":2:10: expected `<`"),
+        (
+            "word.litmus",
+            "hello\n",
+            ":1:1: expected `lock …`, `name: …`, `prime: …` or `TASK: OP`, found `hello`",
+        ),
+    ];
+    for (name, text, message) in cases {
+        let output = lockdep(&["litmus", &file(name, text)]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(&format!("{name}{message}")), "{name}: {said}");
+        assert_eq!(said.lines().count(), 1, "{name}: one line: {said}");
+    }
+}
+
+#[test]
+fn a_file_that_does_not_exist_is_one_line_and_status_2() {
+    let output = lockdep(&["litmus", "no/such.litmus"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).starts_with("lockdep: no/such.litmus: "), "{}", stderr(&output));
+    assert_eq!(stderr(&output).lines().count(), 1);
+}
+
+#[test]
+fn json_names_file_expectations_and_reports() {
+    let path = file("json.litmus", "name: twice\nlock a : mutex\nt: lock a\nt: lock a #! recursive\n");
+    let output = lockdep(&["litmus", "--format", "json", &path]);
+    assert_eq!(output.status.code(), Some(0));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON on standard output");
+    let file = &json["files"][0];
+    assert_eq!(file["name"], "twice");
+    assert_eq!(file["ok"], true);
+    assert_eq!(file["expected"][0], serde_json::json!({ "line": 4, "kind": "recursive" }));
+    assert_eq!(
+        file["reported"][0],
+        serde_json::json!({ "line": 4, "kind": "recursive", "severity": "error" })
+    );
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let files: Vec<String> = corpus().into_iter().map(|path| path.display().to_string()).collect();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lockdep"))
+        .args(["litmus", "--reports"])
+        .args(&files)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(stderr(&output), "");
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One golden report of each kind, as text and as JSON.
+//!
+//! The programs are files of the litmus corpus, so instances and places are numbers of the file and the same
+//! everywhere. A change of a snapshot is a change of what users see: review it as such.
+#![cfg(feature = "lockdep")]
+
+use lockdep::ReportKind;
+use lockdep::report::model::Report;
+
+/// The first report of this kind in a file of the corpus.
+fn report(kind: ReportKind, file: &str) -> Report {
+    let path = format!("{}/tests/litmus/{file}.litmus", env!("CARGO_MANIFEST_DIR"));
+    let program =
+        lockdep::litmus::parse(&std::fs::read_to_string(path).expect("a corpus file")).expect("it parses");
+    let found = program.run().reported.into_iter().map(|reported| reported.report).find(|r| r.kind() == kind);
+    found.unwrap_or_else(|| panic!("{file} reports {kind}"))
+}
+
+/// The kinds that exist so far, each with a file that shows it.
+const SHOWN: [(ReportKind, &str); 13] = [
+    (ReportKind::Recursive, "seed_mmap_self_import"),
+    (ReportKind::Circular, "abbcca"),
+    (ReportKind::IrqState, "hardirq_state"),
+    (ReportKind::IrqInversion, "hardirq_inversion"),
+    (ReportKind::IrqOrder, "hardirq_safe_unsafe"),
+    (ReportKind::Balance, "balance"),
+    (ReportKind::Freed, "freed_held"),
+    (ReportKind::Exit, "exit_held"),
+    (ReportKind::UserReturn, "user_return"),
+    (ReportKind::NestMissing, "nest_missing"),
+    (ReportKind::WaitContext, "wait_context"),
+    (ReportKind::AssertHeld, "asserts"),
+    (ReportKind::AssertNotHeld, "asserts"),
+];
+
+#[test]
+fn text_of_each_kind() {
+    for (kind, file) in SHOWN {
+        insta::assert_snapshot!(format!("text-{kind}"), report(kind, file).to_string());
+    }
+}
+
+#[test]
+fn json_of_each_kind() {
+    for (kind, file) in SHOWN {
+        let mut json = report(kind, file).to_json();
+        // The text has a snapshot of its own.
+        assert_eq!(json["text"], report(kind, file).to_string());
+        json["text"] = "…".into();
+        insta::assert_snapshot!(
+            format!("json-{kind}"),
+            serde_json::to_string_pretty(&json).expect("a JSON value is printable")
+        );
+    }
+}
