@@ -2,7 +2,7 @@
 //! `lockdep litmus FILE…`: run litmus files and compare with their expectations.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lockdep::litmus::{Program, Run, parse};
 use serde_json::{Value, json};
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Print each report in full, expected ones too
     #[arg(long)]
     reports: bool,
+    /// Write each report as a litmus file that reproduces it into this folder
+    #[arg(long, value_name = "DIR")]
+    litmus_out: Option<PathBuf>,
     /// How results are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -42,12 +45,29 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
         let run = program.run();
         done.push(Done { file, program, run });
     }
+    if let Some(folder) = &args.litmus_out {
+        write_programs(&done, folder)?;
+    }
     match args.format {
         Format::Text => text(&done, args.reports, out)?,
         Format::Json => out.json(&json!({ "files": done.iter().map(file_json).collect::<Vec<_>>() }))?,
     }
     let all = done.iter().all(|done| done.run.as_expected());
     Ok(if all { Status::AsExpected } else { Status::Finding })
+}
+
+/// Writes one file for each report, named after the file and line that made it.
+fn write_programs(files: &[Done<'_>], folder: &Path) -> Result<(), Failure> {
+    let failed = |path: &Path, error: std::io::Error| Failure::user(format!("{}: {error}", path.display()));
+    std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+    for Done { file, run, .. } in files {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        for had in &run.reported {
+            let path = folder.join(format!("{stem}-{}-{}.litmus", had.line, had.report.kind));
+            std::fs::write(&path, had.report.to_litmus()).map_err(|error| failed(&path, error))?;
+        }
+    }
+    Ok(())
 }
 
 fn text(files: &[Done<'_>], reports: bool, out: &mut Output) -> Result<(), Failure> {

@@ -54,6 +54,25 @@ fn every_file_reports_exactly_what_it_expects() {
 }
 
 #[test]
+fn every_report_of_the_corpus_can_be_printed_as_a_program_that_reproduces_it() {
+    let mut kinds = std::collections::BTreeSet::new();
+    for path in corpus() {
+        let text = std::fs::read_to_string(&path).expect("readable");
+        for reported in lockdep::litmus::parse(&text).expect("it parses").run().reported {
+            let report = reported.report;
+            let printed = report.to_litmus();
+            let again = lockdep::litmus::parse(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}"));
+            let run = again.run();
+            assert!(run.as_expected(), "{}: {:?}\n{printed}", path.display(), run.reported);
+            assert_eq!(run.reported.len(), 1, "{printed}");
+            assert_eq!(run.reported[0].report.kind, report.kind, "{printed}");
+            kinds.insert(report.kind);
+        }
+    }
+    assert!(kinds.len() >= 13, "only {kinds:?}");
+}
+
+#[test]
 fn a_missed_expectation_ends_with_status_1_and_says_so() {
     let path = file("missed.litmus", "lock a : mutex\nt: lock a #! circular\n");
     let output = lockdep(&["litmus", &path]);

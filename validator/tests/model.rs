@@ -105,7 +105,7 @@ impl Twin {
     }
 
     /// What an acquisition breaks. Dependencies that break nothing are learned.
-    fn order(&mut self, task: usize, new: Hold) -> BTreeSet<&'static str> {
+    fn order(&mut self, task: usize, new: Hold) -> Kinds {
         let mut broken = BTreeSet::new();
         if new.trylock || !new.check {
             return broken;
@@ -136,14 +136,14 @@ impl Twin {
         broken
     }
 
-    fn acquire(&mut self, task: usize, new: Hold) -> BTreeSet<&'static str> {
+    fn acquire(&mut self, task: usize, new: Hold) -> Kinds {
         let broken = self.order(task, new);
         self.held[task].push(new);
         broken
     }
 
     /// Takes out the hold at a position; what lay above is validated anew in its new place.
-    fn take_out(&mut self, task: usize, position: usize, instead: Option<Hold>) -> BTreeSet<&'static str> {
+    fn take_out(&mut self, task: usize, position: usize, instead: Option<Hold>) -> Kinds {
         let top = position + 1 == self.held[task].len() && instead.is_none();
         let above = self.held[task].split_off(position + 1);
         self.held[task].pop();
@@ -159,6 +159,11 @@ impl Twin {
         self.held[task].iter().rposition(|held| held.lock == lock)
     }
 }
+
+type Kinds = BTreeSet<&'static str>;
+
+/// What the engine found anew, and how many findings it had made before.
+type Verdict = (Kinds, u64);
 
 struct Pair {
     engine: Engine,
@@ -176,7 +181,7 @@ impl Pair {
     }
 
     /// The kinds that the engine finds, made before or not.
-    fn step(&mut self, task: usize, event: Event) -> (BTreeSet<&'static str>, u64) {
+    fn step(&mut self, task: usize, event: Event) -> Verdict {
         let before = self.engine.counters().duplicates;
         let outcome = self.engine.step(&mut self.tasks[task], event);
         self.engine.check_invariants();
@@ -186,7 +191,7 @@ impl Pair {
     }
 
     /// Runs one action through both; the engine's verdict and the twin's.
-    fn act(&mut self, action: Action) -> Option<((BTreeSet<&'static str>, u64), BTreeSet<&'static str>)> {
+    fn act(&mut self, action: Action) -> Option<(Verdict, Kinds)> {
         let instance = |lock: usize| Instance(lock as u64 + 1);
         let place = Place::Unknown;
         Some(match action {

@@ -25,6 +25,7 @@
 //! ```
 
 mod parse;
+mod print;
 mod program;
 mod run;
 
