@@ -2,3 +2,4 @@
 //! Models of the Linux buffer-sharing drivers, instrumented with lockdep.
 
 pub mod functions;
+pub mod scenario;

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Holds one sequence against another, event by event.
+
+use core::fmt;
+
+use super::{Sequence, Step, TaskSequence};
+
+/// How many events are shown before the place where two sequences part, and from there on.
+const CONTEXT: usize = 6;
+
+/// The first place where two sequences differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Which task, counted from 1, and its name.
+    task: (usize, String),
+    /// Which event of the task, counted from 1.
+    event: usize,
+    /// The events before it, the same on both sides.
+    before: Vec<String>,
+    /// From there on, what should be.
+    expected: Vec<String>,
+    /// From there on, what is.
+    got: Vec<String>,
+}
+
+/// Compares what a model locked with what it should have locked: class, instance, mode, trylock, subclass, nest
+/// lock, function, order and nesting of every event, and the number and names of the tasks.
+///
+/// Function names are compared without what a C compiler appends to them (`.isra.0`, `.constprop.0`).
+///
+/// # Errors
+/// The first difference, with some events around it.
+pub fn compare(expected: &Sequence, got: &Sequence) -> Result<(), Box<Mismatch>> {
+    let tasks = expected.tasks.len().max(got.tasks.len());
+    for number in 0..tasks {
+        let (expected, got) = (expected.tasks.get(number), got.tasks.get(number));
+        compare_tasks(number, expected, got)?;
+    }
+    Ok(())
+}
+
+fn compare_tasks(
+    number: usize,
+    expected: Option<&TaskSequence>,
+    got: Option<&TaskSequence>,
+) -> Result<(), Box<Mismatch>> {
+    let name = |task: Option<&TaskSequence>| task.map(|task| format!("task {}", task.task));
+    let known = expected.or(got).map_or_else(String::new, |task| task.task.clone());
+    if name(expected) != name(got) {
+        return Err(Box::new(Mismatch {
+            task: (number + 1, known),
+            event: 0,
+            before: Vec::new(),
+            expected: name(expected).into_iter().collect(),
+            got: name(got).into_iter().collect(),
+        }));
+    }
+    let steps = |task: Option<&TaskSequence>| -> Vec<(usize, Step)> {
+        task.into_iter().flat_map(TaskSequence::nested).map(|(depth, step)| (depth, step.clone())).collect()
+    };
+    let (expected, got) = (steps(expected), steps(got));
+    let same = expected.iter().zip(&got).take_while(|(expected, got)| is_same(expected, got)).count();
+    if same == expected.len() && same == got.len() {
+        return Ok(());
+    }
+    let show = |steps: &[(usize, Step)]| {
+        steps.iter().map(|(depth, step)| format!("{:indent$}{step}", "", indent = 2 * depth)).collect()
+    };
+    let from_here = |steps: &[(usize, Step)]| show(&steps[same..steps.len().min(same + CONTEXT)]);
+    Err(Box::new(Mismatch {
+        task: (number + 1, known),
+        event: same + 1,
+        before: show(&expected[same.saturating_sub(CONTEXT)..same]),
+        expected: from_here(&expected),
+        got: from_here(&got),
+    }))
+}
+
+fn is_same((depth, a): &(usize, Step), (other_depth, b): &(usize, Step)) -> bool {
+    depth == other_depth
+        && a.op == b.op
+        && a.class == b.class
+        && a.instance == b.instance
+        && source_name(&a.function) == source_name(&b.function)
+}
+
+/// The name of a function as its source has it: what a C compiler appends to a copy starts with a dot.
+pub(super) fn source_name(function: &str) -> &str {
+    function.split_once('.').map_or(function, |(name, _)| name)
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, name) = &self.task;
+        writeln!(f, "task {name} (no. {number}), event {}:", self.event)?;
+        for line in &self.before {
+            writeln!(f, "           {line}")?;
+        }
+        side(f, "expected", &self.expected)?;
+        side(f, "     got", &self.got)
+    }
+}
+
+fn side(f: &mut fmt::Formatter<'_>, label: &str, lines: &[String]) -> fmt::Result {
+    if lines.is_empty() {
+        return writeln!(f, "{label}   (nothing more)");
+    }
+    for (index, line) in lines.iter().enumerate() {
+        writeln!(f, "{}   {line}", if index == 0 { label } else { "        " })?;
+    }
+    Ok(())
+}
+
+impl core::error::Error for Mismatch {}
