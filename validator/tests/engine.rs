@@ -35,3 +35,17 @@ fn the_same_lock_twice_panics_instead_of_hanging() {
     assert_eq!(v.reports()[0].kind(), ReportKind::Recursive);
     assert!(v.reports()[0].is_certain());
 }
+
+#[test]
+fn the_held_locks_of_a_thread_can_be_listed() {
+    let a = Mutex::new(());
+    let v = Validator::new();
+    v.scope(|| {
+        assert_eq!(lockdep::raw::held_locks().len(), 0);
+        let line = line!() + 1;
+        let _guard = a.lock();
+        let held = lockdep::raw::held_locks();
+        assert_eq!(held.len(), 1);
+        assert!(held[0].site.place.to_string().contains(&format!("engine.rs:{line}:")), "{held:?}");
+    });
+}

@@ -9,6 +9,7 @@ use super::{Acquire, Held, LockClass};
 use crate::engine::ClassDef;
 use crate::event::{Context, Event, HeldAs, Place};
 use crate::ids::Instance;
+use crate::report::model::Acquired;
 use crate::runtime::{Thread, slow};
 
 /// What a lock carries for the validator: its class, and the number under which the validator that used it
@@ -237,4 +238,10 @@ pub fn disable_context(context: Context) {
 #[must_use]
 pub fn is_quiet() -> bool {
     slow::is_quiet()
+}
+
+/// The locks that this thread holds, outermost first (kernel: `debug_show_held_locks()`).
+#[must_use]
+pub fn held_locks() -> Vec<Acquired> {
+    slow::held_locks()
 }

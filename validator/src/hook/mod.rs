@@ -51,7 +51,8 @@ pub(crate) use imp::Key;
 pub(crate) use imp::release_lenient;
 pub use imp::{
     LockMap, acquire, assert_held, assert_not_held, context_enter, context_exit, disable_context, downgrade,
-    enable_context, freed, held, is_quiet, might_lock, release, set_task_name, task_exit, user_return,
+    enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name, task_exit,
+    user_return,
 };
 
 /// A lock class: all locks that obey one ordering rule. Its identity is the address of the `static` it lives

@@ -16,6 +16,7 @@ use crate::event::{Acquisition, Event, Place};
 use crate::hook::{Acquire, Held, LockMap};
 use crate::ids::{ClassId, Instance};
 use crate::limits::{HELD_RESERVED, SUBCLASSES};
+use crate::report::model::Acquired;
 
 /// The slow half of [`crate::raw::acquire`].
 #[cold]
@@ -208,6 +209,20 @@ pub(crate) fn held(instance: Instance) -> Held {
         Some(entered) if entered.current().task.holds(instance) => Held::Yes,
         Some(_) => Held::No,
     }
+}
+
+/// The locks this thread holds, outermost first.
+pub(crate) fn held_locks() -> Vec<Acquired> {
+    let Some(entered) = Thread::enter() else { return Vec::new() };
+    let _gate = fork::Gate::pass();
+    let Current { validator, task, .. } = entered.current();
+    let engine = validator.engine.lock();
+    let mut held: Vec<Acquired> = task.held().iter().map(|held| engine.acquired(task, held)).collect();
+    drop(engine);
+    for acquired in &mut held {
+        acquired.site = crate::places::site(acquired.site.place);
+    }
+    held
 }
 
 /// True if this thread holds nothing that is known of.
