@@ -17,7 +17,8 @@ use crate::ids::{ClassId, Instance};
 /// dependencies can block whom.
 ///
 /// Writers block everybody. A (non-recursive) reader is blocked by a writer and by a *waiting* writer; a
-/// recursive reader only by a writer that holds the lock.
+/// recursive reader only by a writer that holds the lock. An upgradable reader excludes writers and its own
+/// kind, and shares with readers until it is upgraded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Mode {
@@ -28,10 +29,13 @@ pub enum Mode {
     Read = 1,
     /// Shared; overtakes a waiting writer (kernel: `read = 2`).
     RecursiveRead = 2,
+    /// Shared with readers, exclusive among its own kind, and may become a writer without letting go (no kernel
+    /// counterpart; parking_lot's `upgradable_read`).
+    Upgradable = 3,
 }
 
 impl Mode {
-    /// True for both reader modes.
+    /// True for all but [`Write`](Mode::Write).
     #[must_use]
     pub const fn is_read(self) -> bool {
         !matches!(self, Mode::Write)
@@ -44,6 +48,7 @@ impl fmt::Display for Mode {
             Mode::Write => "write",
             Mode::Read => "read",
             Mode::RecursiveRead => "recursive read",
+            Mode::Upgradable => "upgradable read",
         })
     }
 }
@@ -182,6 +187,20 @@ pub enum Event {
     Downgrade {
         /// The lock object.
         instance: Instance,
+        /// Where.
+        place: Place,
+    },
+    /// A hold becomes a hold of another mode without being given up: a partial downgrade, or an upgrade. A lock
+    /// that is not held in mode `from` is no finding.
+    Convert {
+        /// The lock object.
+        instance: Instance,
+        /// The mode so far.
+        from: Mode,
+        /// The mode from now on.
+        to: Mode,
+        /// It waits for the readers to leave (an upgrade), so orders are checked.
+        waits: bool,
         /// Where.
         place: Place,
     },

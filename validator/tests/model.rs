@@ -35,6 +35,12 @@ enum Action {
         task: usize,
         nth: usize,
     },
+    /// An upgrade or a partial downgrade of the n-th lock, whatever its mode allows.
+    Convert {
+        task: usize,
+        nth: usize,
+        up: bool,
+    },
     ReleaseUnheld {
         task: usize,
         lock: usize,
@@ -52,21 +58,35 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     let task = 0..TASKS;
     let lock = 0..CLASS_OF.len();
-    let mode = prop_oneof![3 => Just(Mode::Write), 2 => Just(Mode::Read), 2 => Just(Mode::RecursiveRead)];
+    let mode = prop_oneof![3 => Just(Mode::Write), 2 => Just(Mode::Read), 2 => Just(Mode::RecursiveRead),
+        1 => Just(Mode::Upgradable)];
     let how = prop_oneof![Just(HeldAs::Any), Just(HeldAs::Read), Just(HeldAs::Write)];
     prop_oneof![
         12 => (task.clone(), lock.clone(), mode, prop::bool::weighted(0.15), prop::bool::weighted(0.95))
             .prop_map(|(task, lock, mode, trylock, check)| Action::Acquire { task, lock, mode, trylock, check }),
         9 => (task.clone(), 0..4usize).prop_map(|(task, nth)| Action::Release { task, nth }),
         1 => (task.clone(), 0..4usize).prop_map(|(task, nth)| Action::Downgrade { task, nth }),
+        2 => (task.clone(), 0..4usize, prop::bool::ANY)
+            .prop_map(|(task, nth, up)| Action::Convert { task, nth, up }),
         1 => (task.clone(), lock.clone()).prop_map(|(task, lock)| Action::ReleaseUnheld { task, lock }),
         1 => (task.clone(), lock, how).prop_map(|(task, lock, how)| Action::AssertHeld { task, lock, how }),
         1 => task.prop_map(|task| Action::Exit { task }),
     ]
 }
 
-/// One edge of the twin: held class, taken class, held exclusively, taken recursively.
-type Edge = (usize, usize, bool, bool);
+/// One edge of the twin: held class, taken class, letter of the hold, letter of the wait.
+type Edge = (usize, usize, char, char);
+
+/// Who waits for whom, as a list.
+const BLOCKED: [(char, char); 5] = [('N', 'E'), ('N', 'U'), ('N', 'S'), ('R', 'E'), ('G', 'S')];
+
+fn hold_letter(mode: Mode) -> char {
+    match mode {
+        Mode::Write => 'E',
+        Mode::Upgradable => 'U',
+        Mode::Read | Mode::RecursiveRead => 'S',
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
@@ -83,16 +103,16 @@ struct Twin {
 }
 
 impl Twin {
-    /// True if a task that took `to` (recursively or not) can, over strong steps only, come to wait for `from`
-    /// while that is held exclusively or not.
-    fn closes_cycle(&self, (from, to, exclusive, recursive): Edge) -> bool {
-        let mut states = BTreeSet::from([(to, recursive)]);
+    /// True if somebody who waits for `to` in this way can, over steps that block, come to wait for `from` while
+    /// that is held in this way.
+    fn closes_cycle(&self, (from, to, hold, wait): Edge) -> bool {
+        let mut states = BTreeSet::from([(to, wait)]);
         loop {
             let mut next = states.clone();
-            for (class, weak) in &states {
-                for (a, b, excl, rec) in &self.edges {
-                    if a == class && (*excl || !weak) {
-                        next.insert((*b, *rec));
+            for (class, waits) in &states {
+                for (a, b, holds, next_waits) in &self.edges {
+                    if a == class && BLOCKED.contains(&(*waits, *holds)) {
+                        next.insert((*b, *next_waits));
                     }
                 }
             }
@@ -101,7 +121,7 @@ impl Twin {
             }
             states = next;
         }
-        states.iter().any(|(class, weak)| *class == from && (exclusive || !weak))
+        states.iter().any(|(class, waits)| *class == from && BLOCKED.contains(&(*waits, hold)))
     }
 
     /// What an acquisition breaks. Dependencies that break nothing are learned.
@@ -119,9 +139,16 @@ impl Twin {
             broken.insert("recursive");
             return broken;
         }
-        for held in self.held[task].clone().iter().rev() {
-            let edge =
-                (CLASS_OF[held.lock], class, held.mode == Mode::Write, new.mode == Mode::RecursiveRead);
+        let wait = if new.mode == Mode::RecursiveRead { 'R' } else { 'N' };
+        broken.extend(self.depend(&self.held[task].clone(), class, wait));
+        broken
+    }
+
+    /// The dependencies of a wait for `class` while these are held.
+    fn depend(&mut self, held: &[Hold], class: usize, wait: char) -> Kinds {
+        let mut broken = BTreeSet::new();
+        for held in held.iter().rev() {
+            let edge = (CLASS_OF[held.lock], class, hold_letter(held.mode), wait);
             if held.check && edge.0 != class && !self.edges.contains(&edge) {
                 if self.closes_cycle(edge) {
                     broken.insert("circular");
@@ -133,6 +160,27 @@ impl Twin {
                 break;
             }
         }
+        broken
+    }
+
+    /// What a change from one mode to another breaks; only an upgrade waits.
+    fn convert(&mut self, task: usize, position: usize, to: Mode) -> Kinds {
+        let hold = self.held[task][position];
+        let mut broken = BTreeSet::new();
+        if to == Mode::Write && hold.check {
+            let reads = |other: &Hold| {
+                other.lock == hold.lock && matches!(other.mode, Mode::Read | Mode::RecursiveRead)
+            };
+            if self.held[task].iter().any(reads) {
+                broken.insert("recursive");
+            } else {
+                let mut others = self.held[task].clone();
+                others.remove(position);
+                let first = if hold.trylock { 0 } else { position };
+                broken = self.depend(&others[first..], CLASS_OF[hold.lock], 'G');
+            }
+        }
+        self.held[task][position].mode = to;
         broken
     }
 
@@ -224,6 +272,20 @@ impl Pair {
                 let broken = self.twin.take_out(task, position, Some(reader));
                 (self.step(task, Event::Downgrade { instance: instance(lock), place }), broken)
             }
+            Action::Convert { task, nth, up } => {
+                let Hold { lock, mode: from, .. } = *self.twin.held[task].get(nth)?;
+                let to = match (from, up) {
+                    (Mode::Upgradable, true) => Mode::Write,
+                    (Mode::Upgradable, false) => Mode::Read,
+                    (Mode::Write, false) => Mode::Upgradable,
+                    _ => return None,
+                };
+                let same = |held: &Hold| held.lock == lock && held.mode == from;
+                let position = self.twin.held[task].iter().rposition(same)?;
+                let broken = self.twin.convert(task, position, to);
+                let event = Event::Convert { instance: instance(lock), from, to, waits: up, place };
+                (self.step(task, event), broken)
+            }
             Action::ReleaseUnheld { task, lock } => {
                 if self.twin.position(task, lock).is_some() {
                     return None;
@@ -275,7 +337,10 @@ fn agree(actions: &[Action]) -> Result<(), TestCaseError> {
         .graph()
         .edges()
         .iter()
-        .map(|edge| (edge.from.index(), edge.to.index(), edge.strength.exclusive, edge.strength.recursive))
+        .map(|edge| {
+            let letters: Vec<char> = edge.strength.letters().chars().collect();
+            (edge.from.index(), edge.to.index(), letters[0], letters[1])
+        })
         .collect();
     prop_assert_eq!(learned, pair.twin.edges);
     Ok(())

@@ -2,14 +2,22 @@
 #![forbid(unsafe_code)]
 //! The dependency graph: which class was taken while which other was held, and the search for cycles.
 //!
-//! An edge `prev → next` has a *strength*: was `prev` held exclusively (E) or shared (S), was `next` taken by
-//! somebody who waits for readers too (N) or by a recursive reader (R). Edges of different strength between
-//! two classes are different edges, each with evidence of its own.
+//! An edge `prev → next` has a *strength*: how `prev` was held (E exclusively, U upgradable, S shared) and what
+//! the task that took `next` waited for (N everybody, R writers only: a recursive reader, G readers only: an
+//! upgrade, which has excluded all others before). Edges of different strength between two classes are
+//! different edges, each with evidence of its own.
 //!
-//! A cycle is a deadlock only if no task in it waits for a recursive read while the lock is held shared: no two
-//! adjacent edges (·R)(S·). Why [`Graph::find_path`] is exact: whether a path can be continued depends on its
-//! last class and on whether it arrived there by R alone, so the search visits each pair (class, arrived by R)
-//! once, and the pair without the restriction dominates. Breadth first, so the path found is a shortest one.
+//! A cycle is a deadlock only if at each lock in it the one who waits is blocked by the one who holds:
+//!
+//! | waits \ holds | E | U | S |
+//! |---|---|---|---|
+//! | N | yes | yes | yes (a writer, or a reader behind a waiting writer) |
+//! | R | yes | no | no |
+//! | G | no | no | yes |
+//!
+//! Why [`Graph::find_path`] is exact: whether a path can be continued depends on its last class and on how it
+//! arrived there, so the search visits each pair of these once, unless the class was reached before in a way
+//! that can be continued by at least the same edges. Breadth first, so the path found is a shortest one.
 //!
 //! Invariants: every edge is in the index, in the successor list of its source, in the predecessor list of its
 //! target, and nowhere else.
@@ -33,30 +41,94 @@ pub struct EdgeId(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StackId(pub u32);
 
-/// Which holds at the two ends can block each other.
+/// How the earlier lock of a dependency is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hold {
+    /// By a writer.
+    Exclusive,
+    /// By an upgradable reader.
+    Upgradable,
+    /// By a reader.
+    Shared,
+}
+
+impl Hold {
+    const ALL: [Hold; 3] = [Hold::Exclusive, Hold::Upgradable, Hold::Shared];
+
+    /// The hold of this mode.
+    #[must_use]
+    pub const fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Write => Hold::Exclusive,
+            Mode::Upgradable => Hold::Upgradable,
+            Mode::Read | Mode::RecursiveRead => Hold::Shared,
+        }
+    }
+}
+
+/// Whom the task that takes the later lock of a dependency waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// Everybody (a reader: by way of a waiting writer).
+    Everybody,
+    /// Writers: a recursive reader.
+    Writers,
+    /// Readers: an upgradable reader on its way to a writer.
+    Readers,
+}
+
+impl Wait {
+    const ALL: [Wait; 3] = [Wait::Everybody, Wait::Writers, Wait::Readers];
+
+    /// The wait of an acquisition in this mode.
+    #[must_use]
+    pub const fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::RecursiveRead => Wait::Writers,
+            Mode::Write | Mode::Read | Mode::Upgradable => Wait::Everybody,
+        }
+    }
+
+    /// True if a task that waits like this is blocked by one that holds like that.
+    #[must_use]
+    pub const fn blocked_by(self, hold: Hold) -> bool {
+        match self {
+            Wait::Everybody => true,
+            Wait::Writers => matches!(hold, Hold::Exclusive),
+            Wait::Readers => matches!(hold, Hold::Shared),
+        }
+    }
+}
+
+/// Who at the two ends of a dependency can block whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Strength {
-    /// The earlier lock is held exclusively.
-    pub exclusive: bool,
-    /// The later lock is taken by a recursive reader.
-    pub recursive: bool,
+    /// How the earlier lock is held.
+    pub hold: Hold,
+    /// Whom the task waits for at the later one.
+    pub wait: Wait,
 }
 
 impl Strength {
     /// The strength of "took `next` while holding `prev`".
     #[must_use]
     pub const fn of(prev: Mode, next: Mode) -> Self {
-        Strength { exclusive: matches!(prev, Mode::Write), recursive: matches!(next, Mode::RecursiveRead) }
+        Strength { hold: Hold::of(prev), wait: Wait::of(next) }
     }
 
-    /// `EN`, `ER`, `SN` or `SR`.
+    /// The two letters of the module documentation, as in `EN`.
     #[must_use]
     pub const fn letters(self) -> &'static str {
-        match (self.exclusive, self.recursive) {
-            (true, false) => "EN",
-            (true, true) => "ER",
-            (false, false) => "SN",
-            (false, true) => "SR",
+        match (self.hold, self.wait) {
+            (Hold::Exclusive, Wait::Everybody) => "EN",
+            (Hold::Exclusive, Wait::Writers) => "ER",
+            (Hold::Exclusive, Wait::Readers) => "EG",
+            (Hold::Upgradable, Wait::Everybody) => "UN",
+            (Hold::Upgradable, Wait::Writers) => "UR",
+            (Hold::Upgradable, Wait::Readers) => "UG",
+            (Hold::Shared, Wait::Everybody) => "SN",
+            (Hold::Shared, Wait::Writers) => "SR",
+            (Hold::Shared, Wait::Readers) => "SG",
         }
     }
 }
@@ -111,24 +183,69 @@ pub(super) enum Direction {
     Backward,
 }
 
-impl Direction {
-    /// Whether an edge can continue a path that arrived weakly or not; if so, how it arrives.
-    fn arrive(self, weak: bool, strength: Strength) -> Option<bool> {
-        let (continues, next_weak) = match self {
-            Direction::Forward => (strength.exclusive, strength.recursive),
-            Direction::Backward => (!strength.recursive, !strength.exclusive),
+/// How a search came to a class; decides how it may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    /// Forward: somebody waits for the class like this. The next edge starts with a hold that blocks it.
+    Wait(Wait),
+    /// Backward: somebody holds the class like this. The next edge ends with a wait that it blocks.
+    Hold(Hold),
+}
+
+impl Via {
+    /// How an edge arrives at its other end, if a path that came this way can go on along it.
+    fn along(self, strength: Strength) -> Option<Via> {
+        match self {
+            Via::Wait(wait) => wait.blocked_by(strength.hold).then_some(Via::Wait(strength.wait)),
+            Via::Hold(hold) => strength.wait.blocked_by(hold).then_some(Via::Hold(strength.hold)),
+        }
+    }
+
+    /// The ways to go on, as a set.
+    fn ways(self) -> u8 {
+        let ways = |mut open: [bool; 3]| {
+            open.reverse();
+            open.into_iter().fold(0, |set, open| set << 1 | u8::from(open))
         };
-        (continues || !weak).then_some(next_weak)
+        match self {
+            Via::Wait(wait) => ways(Hold::ALL.map(|hold| wait.blocked_by(hold))),
+            Via::Hold(hold) => ways(Wait::ALL.map(|wait| wait.blocked_by(hold))),
+        }
     }
 }
 
-/// A state of the search: at a class, with a restriction on how the path may go on. Forward, weak means "by
-/// recursive reads only" (only an exclusive hold blocks those); backward, "held shared only" (that blocks no
-/// recursive read).
+/// A state of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arrived {
     pub(super) class: ClassId,
-    pub(super) weak: bool,
+    via: Via,
+}
+
+impl Arrived {
+    /// Somebody waits for the class in this mode.
+    pub(super) const fn waiting(class: ClassId, mode: Mode) -> Self {
+        Arrived { class, via: Via::Wait(Wait::of(mode)) }
+    }
+
+    /// Somebody holds the class in this mode.
+    pub(super) const fn holding(class: ClassId, mode: Mode) -> Self {
+        Arrived { class, via: Via::Hold(Hold::of(mode)) }
+    }
+
+    /// Forward, "by recursive reads only" (only an exclusive hold blocks those); backward, "held shared only"
+    /// (that blocks no recursive read).
+    pub(super) const fn is_weak(self) -> bool {
+        !matches!(self.via, Via::Wait(Wait::Everybody | Wait::Readers) | Via::Hold(Hold::Exclusive))
+    }
+}
+
+/// In which ways a search came to a class.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    /// The search, by its number.
+    round: u32,
+    /// Sets of ways to go on, as a set of sets.
+    seen: u8,
 }
 
 /// One arrival, with the position of the one before and the edge from there.
@@ -143,7 +260,7 @@ struct Arrival {
 pub struct SearchCounters {
     /// Searches started.
     pub searches: u64,
-    /// States (class, arrived by R) taken off the queue.
+    /// States (class, how it was reached) taken off the queue.
     pub visited: u64,
 }
 
@@ -154,7 +271,7 @@ pub struct Graph {
     index: FxHashMap<(ClassId, ClassId, Strength), EdgeId>,
     successors: Vec<Vec<Neighbour>>,
     predecessors: Vec<Vec<Neighbour>>,
-    marks: Vec<[u32; 2]>,
+    marks: Vec<Marks>,
     round: u32,
     counters: SearchCounters,
 }
@@ -213,15 +330,16 @@ impl Graph {
         self.counters
     }
 
-    /// A shortest strong path from a lock taken in `start` mode to a lock held in `target` mode: the path that,
-    /// together with the edge target → start, is a deadlock. Empty if start and target are one class.
+    /// A shortest strong path from a lock that is waited for to a lock that is held: the path that, together with
+    /// the edge `held → waited for` of this strength, is a deadlock. Empty if the two are one class.
     pub(super) fn find_path(
         &mut self,
-        (start, start_mode): (ClassId, Mode),
-        (target, target_mode): (ClassId, Mode),
+        held: ClassId,
+        waited_for: ClassId,
+        strength: Strength,
     ) -> Option<Vec<EdgeId>> {
-        let start = Arrived { class: start, weak: start_mode == Mode::RecursiveRead };
-        let found = |at: Arrived| at.class == target && (target_mode == Mode::Write || !at.weak);
+        let start = Arrived { class: waited_for, via: Via::Wait(strength.wait) };
+        let found = |at: Arrived| at.class == held && at.via.along(strength).is_some();
         self.search(Direction::Forward, start, |_| false, found).map(|(_, path)| path)
     }
 
@@ -250,8 +368,8 @@ impl Graph {
             }
             for i in 0..self.neighbours(direction).get(from.class.index()).map_or(0, Vec::len) {
                 let Neighbour { class, strength, edge } = self.neighbours(direction)[from.class.index()][i];
-                let Some(weak) = direction.arrive(from.weak, strength) else { continue };
-                let to = Arrived { class, weak };
+                let Some(via) = from.via.along(strength) else { continue };
+                let to = Arrived { class, via };
                 if self.visit(to) {
                     arrivals.push(Arrival { at: to, parent: Some((position, edge)) });
                     queue.push_back(arrivals.len() - 1);
@@ -271,22 +389,27 @@ impl Graph {
     fn begin_round(&mut self, classes: usize) {
         let needed = classes.max(self.successors.len());
         if self.marks.len() < needed {
-            self.marks.resize(needed, [0; 2]);
+            self.marks.resize(needed, Marks::default());
         }
         self.round = self.round.wrapping_add(1);
         if self.round == 0 {
-            self.marks.fill([0; 2]);
+            self.marks.fill(Marks::default());
             self.round = 1;
         }
     }
 
-    /// Marks an arrival; false if it, or an unrestricted one, was there before.
+    /// Marks an arrival; false if there was one before that could go on in at least the same ways.
     fn visit(&mut self, at: Arrived) -> bool {
-        let mark = &mut self.marks[at.class.index()];
-        if mark[0] == self.round || (at.weak && mark[1] == self.round) {
+        let marks = &mut self.marks[at.class.index()];
+        if marks.round != self.round {
+            *marks = Marks { round: self.round, seen: 0 };
+        }
+        let ways = at.via.ways();
+        let dominates = |set: u8| marks.seen & 1 << set != 0 && set & ways == ways;
+        if (0..8).any(dominates) {
             return false;
         }
-        mark[usize::from(at.weak)] = self.round;
+        marks.seen |= 1 << ways;
         true
     }
 

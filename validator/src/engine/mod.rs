@@ -39,7 +39,7 @@ pub mod usage;
 use rustc_hash::FxHashMap;
 
 pub use class::{Class, ClassDef};
-pub use graph::{Dependency, EdgeId, Graph, StackId, Strength};
+pub use graph::{Dependency, EdgeId, Graph, Hold, StackId, Strength, Wait};
 pub use task::{HeldLock, Task};
 
 use crate::event::{Acquisition, Context, Event, Mode, Place};
@@ -132,6 +132,15 @@ impl Engine {
             Event::Acquire(acq) => self.acquire(task, &acq, &mut outcome),
             Event::Release { instance, place } => self.release(task, instance, place, &mut outcome),
             Event::Downgrade { instance, place } => self.downgrade(task, instance, place, &mut outcome),
+            Event::Convert { instance, from, to, waits, place } => {
+                let converted = |held: &HeldLock| held.instance == instance && held.bits.mode() == from;
+                if let Some(position) = task.held.iter().rposition(converted) {
+                    if waits {
+                        self.upgrade(task, position, to, place, &mut outcome);
+                    }
+                    task.convert(position, to, place);
+                }
+            }
             Event::AssertHeld { instance, class, how, place } => {
                 let report = check::assert_held::check(self, task, instance, class, how, place);
                 self.found(&mut outcome, report);
@@ -215,7 +224,33 @@ impl Engine {
                 break;
             }
             if held.bits.check() && held.bits.class() != new.bits.class() {
-                self.depend(task, held, new, depth == 0, outcome);
+                let strength = Strength::of(held.bits.mode(), new.bits.mode());
+                self.depend(task, held, new, strength, depth == 0, outcome);
+            }
+            if !held.bits.trylock() && held.bits.mode() != Mode::RecursiveRead {
+                break;
+            }
+        }
+    }
+
+    /// What an upgrade waits for: readers of the lock, while everything that was taken after it is held too. What
+    /// was taken before it has a stronger dependency on it already, unless it came by a trylock.
+    fn upgrade(&mut self, task: &Task, position: usize, to: Mode, place: Place, outcome: &mut Outcome) {
+        let entry = &task.held()[position];
+        let upgraded = HeldLock { bits: entry.bits.with_mode(to), place, ..*entry };
+        if !upgraded.bits.check() {
+            return;
+        }
+        if let Some(finding) = check::recursive::check_upgrade(self, task, &upgraded) {
+            self.found(outcome, Some(finding));
+            return;
+        }
+        let first = if entry.bits.trylock() { 0 } else { position + 1 };
+        let others = task.held().iter().enumerate().skip(first).filter(|(at, _)| *at != position);
+        for (depth, (_, held)) in others.rev().enumerate() {
+            if held.bits.check() && held.bits.class() != upgraded.bits.class() {
+                let strength = Strength { hold: Hold::of(held.bits.mode()), wait: Wait::Readers };
+                self.depend(task, held, &upgraded, strength, depth == 0, outcome);
             }
             if !held.bits.trylock() && held.bits.mode() != Mode::RecursiveRead {
                 break;
@@ -229,10 +264,10 @@ impl Engine {
         task: &Task,
         held: &HeldLock,
         new: &HeldLock,
+        strength: Strength,
         adjacent: bool,
         outcome: &mut Outcome,
     ) {
-        let strength = Strength::of(held.bits.mode(), new.bits.mode());
         let (from, to) = (held.bits.class(), new.bits.class());
         if let Some(edge) = self.graph.lookup(from, to, strength) {
             if adjacent {
@@ -250,7 +285,7 @@ impl Engine {
             stack: None,
             adjacent,
         };
-        let path = self.graph.find_path((to, new.bits.mode()), (from, held.bits.mode()));
+        let path = self.graph.find_path(from, to, strength);
         let finding = match path {
             Some(path) => Some(check::circular::report(self, task, held, new, &dependency, &path)),
             None => check::irq_order::check(self, task, held, new, &dependency),

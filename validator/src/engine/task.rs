@@ -95,7 +95,8 @@ impl Bits {
         match (self.0 >> MODE) & 3 {
             0 => Mode::Write,
             1 => Mode::Read,
-            _ => Mode::RecursiveRead,
+            2 => Mode::RecursiveRead,
+            _ => Mode::Upgradable,
         }
     }
 
@@ -135,7 +136,7 @@ impl Bits {
         Irq((self.0 >> IRQ) as u8)
     }
 
-    fn with_mode(self, mode: Mode) -> Self {
+    pub(super) fn with_mode(self, mode: Mode) -> Self {
         Bits(self.0 & !(3 << MODE) | (mode as u64) << MODE)
     }
 }
@@ -307,6 +308,16 @@ impl Task {
         let entry = self.held.pop().expect("the entry at `position`");
         self.key = entry.prev_key;
         (entry, above)
+    }
+
+    /// Changes the mode of the hold at `position`. The chain keys above follow; nothing is validated.
+    pub(crate) fn convert(&mut self, position: usize, mode: Mode, place: Place) {
+        let (entry, above) = self.split_at(position);
+        let converted = HeldLock { bits: entry.bits.with_mode(mode), place, ..entry };
+        for held in std::iter::once(converted).chain(above) {
+            let key = if held.merged { self.key } else { mix(self.key, held.bits.word()) };
+            self.push(HeldLock { prev_key: self.key, ..held }, key);
+        }
     }
 
     pub(crate) fn enter(&mut self, context: Context, threaded: bool) {

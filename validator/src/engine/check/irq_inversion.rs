@@ -12,7 +12,6 @@ use super::{Finding, HeldLock, Task, base, edge, interrupt, used};
 use crate::engine::Engine;
 use crate::engine::graph::{Arrived, Direction};
 use crate::engine::usage::Fact;
-use crate::event::Mode;
 use crate::report::model::ReportKind;
 
 /// Applies the rule after `fact` was noted for the class of `lock`.
@@ -26,16 +25,16 @@ pub(in crate::engine) fn check(
     if engine.classes().get(class).skips_irq_rules() {
         return None;
     }
-    let (direction, weak) = match fact.enabled {
-        true => (Direction::Backward, lock.bits.mode().is_read()),
-        false => (Direction::Forward, lock.bits.mode() == Mode::RecursiveRead),
+    let (direction, start) = match fact.enabled {
+        true => (Direction::Backward, Arrived::holding(class, lock.bits.mode())),
+        false => (Direction::Forward, Arrived::waiting(class, lock.bits.mode())),
     };
     let Engine { graph, classes, .. } = engine;
     let (other, path) = graph.search(
         direction,
-        Arrived { class, weak },
+        start,
         |class| classes.get(class).skips_irq_rules(),
-        |at| classes.get(at.class).usage.any(fact.context, !fact.enabled, !at.weak),
+        |at| classes.get(at.class).usage.any(fact.context, !fact.enabled, !at.is_weak()),
     )?;
     let (inside, outside) = if fact.enabled { (other.class, class) } else { (class, other.class) };
     let name = |class| engine.classes().get(class).display_name();

@@ -13,7 +13,7 @@ use super::{Finding, HeldLock, Task, base, edge, interrupt, used};
 use crate::engine::Engine;
 use crate::engine::graph::{Arrived, Dependency, Direction};
 use crate::engine::usage::CONTEXTS;
-use crate::event::{Context, Mode};
+use crate::event::Context;
 use crate::report::model::ReportKind;
 
 /// Applies the rule to the dependency `held → new`, which is not in the graph yet.
@@ -26,10 +26,10 @@ pub(in crate::engine) fn check(
 ) -> Option<Finding> {
     let Engine { graph, classes, .. } = engine;
     let skip = |class| classes.get(class).skips_irq_rules();
-    let before = Arrived { class: held.bits.class(), weak: held.bits.mode().is_read() };
-    let after = Arrived { class: new.bits.class(), weak: new.bits.mode() == Mode::RecursiveRead };
-    let used_in = |at: Arrived, context| classes.get(at.class).usage.any(context, false, !at.weak);
-    let enabled = |at: Arrived, context| classes.get(at.class).usage.any(context, true, !at.weak);
+    let before = Arrived::holding(held.bits.class(), held.bits.mode());
+    let after = Arrived::waiting(new.bits.class(), new.bits.mode());
+    let used_in = |at: Arrived, context| classes.get(at.class).usage.any(context, false, !at.is_weak());
+    let enabled = |at: Arrived, context| classes.get(at.class).usage.any(context, true, !at.is_weak());
 
     let mut served: Vec<Context> = Vec::new();
     graph.search(Direction::Backward, before, skip, |at| {

@@ -4,7 +4,7 @@
 //!
 //! Fine are: a recursive read under any read; a lock that comes later in the class's own order; a lock taken under a nest lock that this task holds. In a class
 //! that is not strict, only the very same lock object counts: taking it again blocks for ever, except for two
-//! readers, who block only if a writer waits between them.
+//! readers, who block only if a writer waits between them (two upgradable reads exclude each other).
 //!
 //! Kernel counterpart: `check_deadlock()`, `print_deadlock_bug()`.
 
@@ -51,10 +51,21 @@ pub fn check(engine: &Engine, task: &Task, new: &HeldLock) -> Verdict {
     Verdict::Fine
 }
 
+/// Applies the rule to a hold that is about to be upgraded: another hold of the same lock by this task can only
+/// be a read, and the upgrade waits for it.
+#[must_use]
+pub fn check_upgrade(engine: &Engine, task: &Task, upgraded: &HeldLock) -> Option<Finding> {
+    let is_reader = |mode| matches!(mode, Mode::Read | Mode::RecursiveRead);
+    let other = |held: &&HeldLock| held.instance == upgraded.instance && is_reader(held.bits.mode());
+    task.held().iter().find(other).map(|held| report(engine, task, held, upgraded))
+}
+
 fn report(engine: &Engine, task: &Task, held: &HeldLock, new: &HeldLock) -> Finding {
     let name = engine.lock_name(new.bits.class(), new.instance).class;
     let same_instance = held.instance == new.instance;
-    let readers = held.bits.mode().is_read() && new.bits.mode().is_read();
+    let (old_mode, new_mode) = (held.bits.mode(), new.bits.mode());
+    let both_upgradable = (old_mode, new_mode) == (Mode::Upgradable, Mode::Upgradable);
+    let readers = old_mode.is_read() && new_mode.is_read() && !both_upgradable;
     let certain = same_instance && !readers && !new.bits.sync();
     let summary = match (same_instance, readers) {
         (true, true) => format!(
@@ -86,5 +97,6 @@ fn letter(mode: Mode) -> char {
         Mode::Write => 'W',
         Mode::Read => 'r',
         Mode::RecursiveRead => 'R',
+        Mode::Upgradable => 'u',
     }
 }
