@@ -26,6 +26,7 @@ pub mod event;
 pub mod hook;
 pub mod ids;
 pub mod limits;
+mod macros;
 pub mod places;
 pub mod report;
 pub mod sync;
@@ -46,6 +47,7 @@ pub use hook as raw;
 pub use hook::LockClass;
 pub use report::model::{Report, ReportKind, Severity};
 pub use runtime::{PanicOn, Recorded, RecordedOp, Stacks, Validator, global};
+pub use sync::might_lock;
 
 /// True if this build records and judges lock operations (feature `lockdep`).
 pub const ENABLED: bool = cfg!(feature = "lockdep");

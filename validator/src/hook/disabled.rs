@@ -3,7 +3,7 @@
 //! `enabled.rs`.
 
 use super::{Acquire, Held, LockClass};
-use crate::event::{Context, HeldAs};
+use crate::event::{Context, HeldAs, Mode};
 use crate::report::model::Acquired;
 
 /// What a lock carries for the validator: nothing, with the feature off.
@@ -21,7 +21,7 @@ impl LockMap {
     /// A map whose class is the place of the call.
     #[inline(always)]
     #[must_use]
-    pub const fn here(_kind: &'static str) -> Self {
+    pub const fn here(_kind: &'static &'static str) -> Self {
         LockMap(())
     }
 
@@ -40,7 +40,23 @@ pub fn release(_map: &LockMap) {}
 
 /// See the on twin.
 #[inline(always)]
-pub(crate) fn release_lenient(_map: &LockMap) {}
+pub(crate) fn acquire_again(_map: &LockMap, _how: Acquire<'_>) {}
+
+/// See the on twin.
+#[inline(always)]
+pub(crate) fn release_quietly(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub(crate) fn release_upgradable(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub(crate) fn upgrade(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub(crate) fn convert(_map: &LockMap, _from: Mode, _to: Mode) {}
 
 /// See the on twin.
 #[inline(always)]
@@ -55,6 +71,12 @@ pub fn might_lock(_map: &LockMap, _how: Acquire<'_>) {}
 #[must_use]
 pub fn held(_map: &LockMap) -> Held {
     Held::Unknown
+}
+
+/// See the on twin.
+#[inline(always)]
+pub(crate) fn held_subclass(_map: &LockMap) -> u8 {
+    0
 }
 
 /// See the on twin.

@@ -7,10 +7,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Acquire, Held, LockClass};
 use crate::engine::ClassDef;
-use crate::event::{Context, Event, HeldAs, Place};
+use crate::event::{Context, Event, HeldAs, Mode, Place};
 use crate::ids::Instance;
 use crate::report::model::Acquired;
-use crate::runtime::{Thread, slow};
+use crate::runtime::{Thread, Verdict, slow};
 
 /// What a lock carries for the validator: its class, and the number under which the validator that used it
 /// last knows that class.
@@ -22,13 +22,13 @@ pub struct LockMap {
     check: bool,
 }
 
-/// What makes two locks one class.
+/// What makes two locks one class. Two words.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Key {
     /// A `LockClass` static.
     Class(&'static LockClass),
     /// The place of construction, and what is constructed there.
-    Site(&'static Location<'static>, &'static str),
+    Site(&'static Location<'static>, &'static &'static str),
 }
 
 impl Key {
@@ -44,7 +44,7 @@ impl Key {
     pub(crate) fn site(self, subclass: u8) -> Option<(&'static str, u32, u32, &'static str, u8)> {
         match self {
             Key::Class(_) => None,
-            Key::Site(at, kind) => Some((at.file(), at.line(), at.column(), kind, subclass)),
+            Key::Site(at, kind) => Some((at.file(), at.line(), at.column(), *kind, subclass)),
         }
     }
 
@@ -72,10 +72,11 @@ impl LockMap {
         LockMap { cache: AtomicU64::new(0), key: Key::Class(class), check: class.is_checked() }
     }
 
-    /// A map whose class is the place of the call; `kind` (for example `"Mutex"`) becomes part of its name.
+    /// A map whose class is the place of the call; `kind` (for example `&"Mutex"`) becomes part of its name. A
+    /// reference to it is one word of each lock, where a string would be two.
     #[must_use]
     #[track_caller]
-    pub const fn here(kind: &'static str) -> Self {
+    pub const fn here(kind: &'static &'static str) -> Self {
         LockMap { cache: AtomicU64::new(0), key: Key::Site(Location::caller(), kind), check: true }
     }
 
@@ -118,9 +119,30 @@ impl LockMap {
 #[inline]
 #[track_caller]
 pub fn acquire(map: &LockMap, how: Acquire<'_>) {
-    let place = Place::caller();
-    if !Thread::acquire_known(map, how, place) {
-        slow::acquire(map, how, place);
+    if !Thread::acquire_known(map, how, Place::caller()) {
+        acquire_slowly(map, how);
+    }
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn acquire_slowly(map: &LockMap, how: Acquire<'_>) {
+    if let Some(panic) = slow::acquire(map, how, Place::caller()) {
+        if !how.sync {
+            slow::take_back(map);
+        }
+        panic.raise();
+    }
+}
+
+/// [`acquire`] for a lock that is taken again under a guard that lives on: it must not unwind, for the guard
+/// would release a lock that is not held. A finding is reported, and then the thread goes on. Does nothing if the
+/// lock counts as held already.
+#[track_caller]
+pub(crate) fn acquire_again(map: &LockMap, how: Acquire<'_>) {
+    if held(map) != Held::Yes {
+        drop(slow::acquire(map, how, Place::caller()));
     }
 }
 
@@ -132,24 +154,74 @@ pub fn acquire(map: &LockMap, how: Acquire<'_>) {
 #[track_caller]
 pub fn release(map: &LockMap) {
     if !Thread::release_top(map.instance()) {
-        slow::release(map, Place::caller(), true);
+        raise(slow::release(map, Place::caller(), true));
     }
 }
 
-/// [`release`] for locks whose guards may have been sent, forgotten or taken while nobody watched: a lock that
-/// is not on this thread's stack is no finding.
+/// [`release`] for guards: it does not unwind, and because guards may have been sent, forgotten, or made while
+/// nobody watched, a lock that is not on this thread's stack is no finding.
 #[inline]
 #[track_caller]
-pub(crate) fn release_lenient(map: &LockMap) {
+pub(crate) fn release_quietly(map: &LockMap) {
     if !Thread::release_top(map.instance()) {
-        slow::release(map, Place::caller(), false);
+        drop(slow::release(map, Place::caller(), false));
+    }
+}
+
+/// [`release_quietly`] for an upgradable hold, which may lie below recursive reads of the same lock.
+#[inline]
+#[track_caller]
+pub(crate) fn release_upgradable(map: &LockMap) {
+    if !Thread::release_top_upgradable(map.instance()) {
+        convert(map, Mode::Upgradable, Mode::RecursiveRead);
+        release_quietly(map);
     }
 }
 
 /// Says that a write hold has become a read hold.
 #[track_caller]
 pub fn downgrade(map: &LockMap) {
-    slow::event(map, Place::caller(), |instance, _, place| Event::Downgrade { instance, place });
+    raise(slow::event(map, Place::caller(), |instance, _, place| Event::Downgrade { instance, place }));
+}
+
+/// Says that an upgradable hold waits for the readers to leave, to become a write hold.
+///
+/// # Panics
+/// If that is a finding and the validator is set to panic on it. The hold is then still an upgradable one.
+#[track_caller]
+pub(crate) fn upgrade(map: &LockMap) {
+    let (from, to) = (Mode::Upgradable, Mode::Write);
+    let upgraded = slow::event(map, Place::caller(), |instance, _, place| Event::Convert {
+        instance,
+        from,
+        to,
+        waits: true,
+        place,
+    });
+    if let Some(panic) = upgraded {
+        convert(map, to, from);
+        panic.raise();
+    }
+}
+
+/// Says that a hold has changed its mode without a wait. Does not unwind.
+#[track_caller]
+pub(crate) fn convert(map: &LockMap, from: Mode, to: Mode) {
+    drop(slow::event(map, Place::caller(), |instance, _, place| Event::Convert {
+        instance,
+        from,
+        to,
+        waits: false,
+        place,
+    }));
+}
+
+#[inline]
+#[track_caller]
+fn raise(verdict: Option<Verdict>) {
+    if let Some(panic) = verdict {
+        panic.raise();
+    }
 }
 
 /// Says that the lock may be taken here, on some path: checked as an acquisition that is released at once.
@@ -165,25 +237,30 @@ pub fn held(map: &LockMap) -> Held {
     slow::held(map.instance())
 }
 
+/// The subclass at which this thread holds the lock; 0 if it does not.
+pub(crate) fn held_subclass(map: &LockMap) -> u8 {
+    slow::held_subclass(map)
+}
+
 /// Reports `assert-held` if this thread does not hold the lock in that way.
 #[track_caller]
 pub fn assert_held(map: &LockMap, how: HeldAs) {
-    slow::event(map, Place::caller(), |instance, class, place| Event::AssertHeld {
+    raise(slow::event(map, Place::caller(), |instance, class, place| Event::AssertHeld {
         instance,
         class,
         how,
         place,
-    });
+    }));
 }
 
 /// Reports `assert-not-held` if this thread holds the lock.
 #[track_caller]
 pub fn assert_not_held(map: &LockMap) {
-    slow::event(map, Place::caller(), |instance, class, place| Event::AssertNotHeld {
+    raise(slow::event(map, Place::caller(), |instance, class, place| Event::AssertNotHeld {
         instance,
         class,
         place,
-    });
+    }));
 }
 
 /// Says that this memory goes away, or that the locks in it are initialised anew: reports `freed` if one of
@@ -192,19 +269,19 @@ pub fn assert_not_held(map: &LockMap) {
 pub fn freed<T: ?Sized>(memory: &T) {
     let start = core::ptr::from_ref(memory).cast::<u8>().addr() as u64;
     let len = size_of_val(memory).max(1) as u64;
-    slow::task_event(Event::Freed { start, len, place: Place::caller() });
+    raise(slow::task_event(Event::Freed { start, len, place: Place::caller() }));
 }
 
 /// Says that this task ends: reports `exit` if it holds locks.
 #[track_caller]
 pub fn task_exit() {
-    slow::task_event(Event::Exit { place: Place::caller() });
+    raise(slow::task_event(Event::Exit { place: Place::caller() }));
 }
 
 /// Says that this task returns to its user: reports `user-return` if it holds locks.
 #[track_caller]
 pub fn user_return() {
-    slow::task_event(Event::UserReturn { place: Place::caller() });
+    raise(slow::task_event(Event::UserReturn { place: Place::caller() }));
 }
 
 /// Names this thread in reports.
@@ -214,24 +291,24 @@ pub fn set_task_name(name: &str) {
 
 /// Says that an interrupting context begins in this thread.
 pub fn context_enter(context: Context, threaded: bool) {
-    slow::task_event(Event::Context { context, enter: true, threaded });
+    raise(slow::task_event(Event::Context { context, enter: true, threaded }));
 }
 
 /// Says that it ends.
 pub fn context_exit(context: Context) {
-    slow::task_event(Event::Context { context, enter: false, threaded: false });
+    raise(slow::task_event(Event::Context { context, enter: false, threaded: false }));
 }
 
 /// Says that a context may interrupt this thread from now on.
 #[track_caller]
 pub fn enable_context(context: Context) {
-    slow::task_event(Event::Enable { context, on: true, place: Place::caller() });
+    raise(slow::task_event(Event::Enable { context, on: true, place: Place::caller() }));
 }
 
 /// Says that a context cannot interrupt this thread from now on.
 #[track_caller]
 pub fn disable_context(context: Context) {
-    slow::task_event(Event::Enable { context, on: false, place: Place::caller() });
+    raise(slow::task_event(Event::Enable { context, on: false, place: Place::caller() }));
 }
 
 /// True if this thread holds no lock that the validator knows of.

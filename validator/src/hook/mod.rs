@@ -48,12 +48,12 @@ mod imp;
 
 #[cfg(feature = "lockdep")]
 pub(crate) use imp::Key;
-pub(crate) use imp::release_lenient;
 pub use imp::{
     LockMap, acquire, assert_held, assert_not_held, context_enter, context_exit, disable_context, downgrade,
     enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name, task_exit,
     user_return,
 };
+pub(crate) use imp::{acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade};
 
 /// A lock class: all locks that obey one ordering rule. Its identity is the address of the `static` it lives
 /// in; the name is for people.
@@ -184,6 +184,8 @@ impl<'a> Acquire<'a> {
     pub const READ: Self = Acquire { mode: Mode::Read, ..Self::WRITE };
     /// Shared, blocking; overtakes a waiting writer.
     pub const RECURSIVE_READ: Self = Acquire { mode: Mode::RecursiveRead, ..Self::WRITE };
+    /// Shared with readers, exclusive among its own kind, blocking.
+    pub const UPGRADABLE: Self = Acquire { mode: Mode::Upgradable, ..Self::WRITE };
 
     /// The same as a trylock that has succeeded.
     #[must_use]

@@ -42,6 +42,7 @@ use stack::StackTable;
 
 pub use record::{Recorded, RecordedOp};
 pub use sink::PanicOn;
+pub(crate) use sink::Verdict;
 pub use stack::Stacks;
 pub(crate) use thread::Thread;
 

@@ -29,14 +29,16 @@ pub(super) struct Sink {
     callbacks: Mutex<Vec<Callback>>,
 }
 
-/// The panic that is due after a delivery.
-pub(super) struct Verdict {
+/// The panic that is due after a delivery. Dropping it means to go on.
+#[must_use]
+pub(crate) struct Verdict {
     message: String,
 }
 
 impl Verdict {
     /// Panics, on the thread and at the place of the finding.
-    pub(super) fn raise(self) {
+    #[track_caller]
+    pub(crate) fn raise(self) -> ! {
         panic!("{}", self.message);
     }
 }

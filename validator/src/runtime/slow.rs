@@ -4,25 +4,26 @@
 //!
 //! An acquisition goes: class (registered on first use) → chain key → this thread's cache → the shared set of
 //! clean chains → the engine. What was learned gets a stack and what was found is delivered after the engine's
-//! lock is dropped; a panic, if one is due, comes last, when this thread is no longer busy and the acquisition
-//! is taken back.
+//! lock is dropped. A panic that is due is handed to the caller, which may raise it (this thread is no longer
+//! busy then), so that it has the caller's place.
 
 use super::sink::Verdict;
 use super::thread::{Current, Entered, Thread};
 use super::{Inner, RecordedOp, fork};
 use crate::engine::task::mix;
 use crate::engine::{HeldLock, Outcome};
-use crate::event::{Acquisition, Event, Place};
+use crate::event::{Acquisition, Event, Mode, Place};
 use crate::hook::{Acquire, Held, LockMap};
 use crate::ids::{ClassId, Instance};
 use crate::limits::{HELD_RESERVED, SUBCLASSES};
 use crate::report::model::Acquired;
 
-/// The slow half of [`crate::raw::acquire`].
+/// The slow half of [`crate::raw::acquire`]. Whoever raises the panic takes the acquisition back before, with
+/// [`take_back`].
 #[cold]
 #[inline(never)]
-pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) {
-    let Some(entered) = Thread::enter() else { return };
+pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<Verdict> {
+    let entered = Thread::enter()?;
     let _gate = fork::Gate::pass();
     let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
@@ -58,19 +59,21 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) {
             merged: task.merges(bits),
         };
         task.push(entry, key);
-        return;
+        return None;
     }
     let outcome = validator.engine.lock().step(task, Event::Acquire(acq));
     if outcome.clean && !acq.sync {
         validator.chains.insert(key);
         entered.thread().remember(key);
     }
-    if let Some(panic) = deliver(&validator, outcome) {
-        if !acq.sync {
-            entered.current().task.pop_top(acq.instance);
-        }
-        drop(entered);
-        panic.raise();
+    deliver(&validator, outcome)
+}
+
+/// Forgets the acquisition made last: its lock is not taken after all.
+#[cold]
+pub(crate) fn take_back(map: &LockMap) {
+    if let Some(entered) = Thread::enter() {
+        entered.current().task.pop_top(map.instance());
     }
 }
 
@@ -91,8 +94,8 @@ impl Inner {
 /// The slow half of [`crate::raw::release`]: not on top, or recording, or not held.
 #[cold]
 #[inline(never)]
-pub(crate) fn release(map: &LockMap, place: Place, strict: bool) {
-    let Some(entered) = Thread::enter() else { return };
+pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdict> {
+    let entered = Thread::enter()?;
     let _gate = fork::Gate::pass();
     let Current { validator, task, outer } = entered.current();
     let validator = validator.clone();
@@ -107,7 +110,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) {
         validator.record(task, RecordedOp::Release, class, instance, place);
     }
     if task.pop_top(instance) {
-        return;
+        return None;
     }
     if !task.holds(instance) {
         // Taken before a scope was entered and released inside it: it is on the stack of the outer binding.
@@ -116,18 +119,17 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) {
         {
             let outcome = outer_validator.engine.lock().step(outer_task, Event::Release { instance, place });
             let outer_validator = outer_validator.clone();
-            deliver(&outer_validator, outcome);
-            return;
+            return deliver(&outer_validator, outcome);
         }
         if !strict {
-            return;
+            return None;
         }
     }
     if replay_known(&entered, &validator, instance) {
-        return;
+        return None;
     }
     let outcome = validator.engine.lock().step(task, Event::Release { instance, place });
-    finish(entered, &validator, outcome);
+    deliver(&validator, outcome)
 }
 
 /// Releases out of order without the engine, if every chain that results is known to be clean.
@@ -155,35 +157,53 @@ fn replay_known(entered: &Entered, validator: &Inner, instance: Instance) -> boo
 /// An event that concerns one lock.
 #[cold]
 #[inline(never)]
-pub(crate) fn event(map: &LockMap, place: Place, make: impl FnOnce(Instance, ClassId, Place) -> Event) {
-    let Some(entered) = Thread::enter() else { return };
+pub(crate) fn event(
+    map: &LockMap,
+    place: Place,
+    make: impl FnOnce(Instance, ClassId, Place) -> Event,
+) -> Option<Verdict> {
+    let entered = Thread::enter()?;
     let _gate = fork::Gate::pass();
     let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
     let class = validator.class_of(map, 0);
     let event = make(map.instance(), class, place);
-    if entered.records() && matches!(event, Event::Downgrade { .. }) {
-        validator.record(task, RecordedOp::Downgrade, class, map.instance(), place);
+    if entered.records() {
+        for op in recorded_ops(event) {
+            validator.record(task, op, class, map.instance(), place);
+        }
     }
     let outcome = validator.engine.lock().step(task, event);
-    finish(entered, &validator, outcome);
+    deliver(&validator, outcome)
+}
+
+/// What a recording shows of an event that is neither an acquisition nor a release.
+fn recorded_ops(event: Event) -> Vec<RecordedOp> {
+    match event {
+        Event::Downgrade { .. } => vec![RecordedOp::Downgrade],
+        Event::Convert { to: Mode::Write, .. } => {
+            vec![RecordedOp::Release, RecordedOp::Acquire { how: Acquire::WRITE.into() }]
+        }
+        Event::Convert { .. } => vec![RecordedOp::Downgrade],
+        _ => Vec::new(),
+    }
 }
 
 /// An event that concerns the task.
 #[cold]
 #[inline(never)]
-pub(crate) fn task_event(event: Event) {
-    let Some(entered) = Thread::enter() else { return };
+pub(crate) fn task_event(event: Event) -> Option<Verdict> {
+    let entered = Thread::enter()?;
     let _gate = fork::Gate::pass();
     let Current { validator, task, .. } = entered.current();
     if matches!(event, Event::Freed { .. } | Event::Exit { .. } | Event::UserReturn { .. })
         && task.held().is_empty()
     {
-        return;
+        return None;
     }
     let validator = validator.clone();
     let outcome = validator.engine.lock().step(task, event);
-    finish(entered, &validator, outcome);
+    deliver(&validator, outcome)
 }
 
 /// The end of a thread: like [`task_event`] with `Exit`, but there is nobody left to panic to.
@@ -199,7 +219,7 @@ pub(super) fn thread_exit() {
     }
     let validator = validator.clone();
     let outcome = validator.engine.lock().step(task, Event::Exit { place: Place::Unknown });
-    deliver(&validator, outcome);
+    drop(deliver(&validator, outcome));
 }
 
 /// Whether this thread holds the lock.
@@ -225,6 +245,16 @@ pub(crate) fn held_locks() -> Vec<Acquired> {
     held
 }
 
+/// The subclass at which this thread holds the lock; 0 if it does not.
+pub(crate) fn held_subclass(map: &LockMap) -> u8 {
+    let Some(entered) = Thread::enter() else { return 0 };
+    let _gate = fork::Gate::pass();
+    let Current { validator, task, .. } = entered.current();
+    let Some(position) = task.position(map.instance()) else { return 0 };
+    let class = task.held()[position].bits.class();
+    validator.engine.lock().classes().get(class).def.subclass
+}
+
 /// True if this thread holds nothing that is known of.
 pub(crate) fn is_quiet() -> bool {
     Thread::enter().is_none_or(|entered| entered.current().task.held().is_empty())
@@ -234,13 +264,6 @@ pub(crate) fn is_quiet() -> bool {
 pub(crate) fn set_task_name(name: &str) {
     if let Some(entered) = Thread::enter() {
         entered.current().task.name = name.into();
-    }
-}
-
-fn finish(entered: Entered, validator: &Inner, outcome: Outcome) {
-    if let Some(panic) = deliver(validator, outcome) {
-        drop(entered);
-        panic.raise();
     }
 }
 

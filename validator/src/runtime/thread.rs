@@ -20,7 +20,7 @@ use std::sync::Arc;
 use super::Inner;
 use crate::engine::HeldLock;
 use crate::engine::task::{Bits, ChainKey, Task, mix};
-use crate::event::Place;
+use crate::event::{Mode, Place};
 use crate::hook::{Acquire, LockMap};
 use crate::ids::{ClassId, Instance};
 use crate::limits::{CHAIN_CACHE_SLOTS, HELD_RESERVED};
@@ -129,6 +129,18 @@ impl Thread {
         // SAFETY: as in `acquire_known`.
         let task = unsafe { &mut (*thread.current.get()).task };
         task.pop_top(instance)
+    }
+
+    /// [`release_top`](Self::release_top) if it is held upgradably.
+    #[inline]
+    pub(crate) fn release_top_upgradable(instance: Instance) -> bool {
+        let Some(thread) = Thread::get() else { return false };
+        if thread.flags.get() != 0 {
+            return false;
+        }
+        // SAFETY: as in `acquire_known`.
+        let task = unsafe { &mut (*thread.current.get()).task };
+        task.held.last().is_some_and(|top| top.bits.mode() == Mode::Upgradable) && task.pop_top(instance)
     }
 
     #[inline]

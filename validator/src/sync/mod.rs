@@ -1,6 +1,78 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Lock types with parking_lot's interface that are watched by the validator.
+//!
+//! Each type is parking_lot's lock with a [`LockMap`](crate::raw::LockMap) beside it, which is zero-sized with the
+//! feature off. The guards are lock_api's, so mapping, owned guards, fair unlocking and the rest are the same code
+//! as in parking_lot.
+//!
+//! ```
+//! use lockdep::LockClass;
+//! use lockdep::sync::{Mutex, RwLock};
+//!
+//! static TREE: LockClass = LockClass::new("tree");
+//! static ROOT: Mutex<u32> = Mutex::new(0); // class: this line
+//!
+//! let left = RwLock::with_class(&TREE, 1); // class: "tree"
+//! *ROOT.lock() += *left.read();
+//! assert_eq!(*ROOT.lock(), 1);
+//! ```
+//!
+//! # What is reported where
+//!
+//! An acquisition is judged, and panics if it is a finding and the validator is set to panic, *before* it can
+//! block; a trylock after it has succeeded, and then the lock is given back. Releases and the re-locking inside
+//! `MutexGuard::unlocked` and its siblings never unwind, because a guard lives on across them: a finding there is
+//! reported and the thread goes on. The place that `unlocked` is seen to lock again at is lock_api's line; the
+//! stack in the report has the caller's.
+//!
+//! | method | counts as |
+//! |---|---|
+//! | `lock`, `write` | exclusive, blocking |
+//! | `read` | shared, blocking, behind waiting writers |
+//! | `read_recursive` | shared, blocking, past waiting writers |
+//! | `upgradable_read` | shared with readers, exclusive among its own kind, blocking |
+//! | `upgrade` | waits for the readers only |
+//! | `try_…` | held, but no order is learned from waiting for it: it does not wait |
+//! | `try_…_for`, `try_…_until` | as `try_…`: a wait that ends by itself is no deadlock |
+//!
+//! The last line is a decision. An order that only timed waits contradict costs a delay and a retry, never a
+//! hang, and a report on it would be noise in most programs; ThreadSanitizer sees it the same way.
+//!
+//! # What it cannot see
+//!
+//! A guard that was sent to another thread (parking_lot's feature `send_guard`) counts as held by the thread that
+//! locked. Locks that other code makes with `lock_api::Mutex::<RawMutex, _>::new` have no place of construction;
+//! they take part in held and exit checks but in no ordering rule.
 
+mod condvar;
 mod mutex;
+mod reentrant;
+mod rwlock;
+mod watched;
 
-pub use mutex::{Mutex, MutexGuard, RawMutex};
+pub use condvar::{Condvar, WaitTimeoutResult};
+pub use mutex::{ArcMutexGuard, MappedMutexGuard, Mutex, MutexGuard, RawMutex};
+pub use reentrant::{
+    ArcReentrantMutexGuard, MappedReentrantMutexGuard, RawReentrantMutex, RawThreadId, ReentrantMutex,
+    ReentrantMutexGuard,
+};
+pub use rwlock::{
+    ArcRwLockReadGuard, ArcRwLockUpgradableReadGuard, ArcRwLockWriteGuard, MappedRwLockReadGuard,
+    MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard,
+};
+pub use watched::{Watched, might_lock};
+
+/// Runs a hook; if it unwinds, runs `undo` before the panic goes on.
+#[inline]
+#[track_caller]
+fn or_undo(hook: impl FnOnce(), undo: impl FnMut()) {
+    struct Undo<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Undo<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let undo = Undo(undo);
+    hook();
+    core::mem::forget(undo);
+}

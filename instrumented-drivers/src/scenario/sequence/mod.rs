@@ -119,6 +119,8 @@ impl fmt::Display for How {
             Mode::Write => "W",
             Mode::Read => "R",
             Mode::RecursiveRead => "RR",
+            // The kernel has none; the letters of our own types.
+            Mode::Upgradable => "U",
         })?;
         if self.trylock {
             f.write_str(" try")?;
