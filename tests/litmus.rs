@@ -72,6 +72,36 @@ fn every_report_of_the_corpus_can_be_printed_as_a_program_that_reproduces_it() {
     assert!(kinds.len() >= 13, "only {kinds:?}");
 }
 
+/// Kind and severity of each report of a corpus file.
+fn severities(file: &str) -> Vec<(lockdep::ReportKind, lockdep::Severity)> {
+    let path = format!("{}/tests/litmus/{file}.litmus", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("a corpus file");
+    let run = lockdep::litmus::parse(&text).expect("it parses").run();
+    run.reported.iter().map(|had| (had.report.kind, had.report.severity)).collect()
+}
+
+#[test]
+fn a_gate_lock_makes_a_cycle_guarded_until_it_is_left_out() {
+    use lockdep::ReportKind::Circular;
+    use lockdep::Severity::{Error, Guarded};
+    assert_eq!(severities("x8_gate_lock"), [(Circular, Guarded)]);
+    assert_eq!(severities("x8_gate_lock_left_out"), [(Circular, Guarded), (Circular, Error)]);
+    assert_eq!(severities("x8_gate_lock_way_round"), [(Circular, Guarded), (Circular, Error)]);
+    assert_eq!(severities("x8_two_gates"), [(Circular, Error)]);
+    assert_eq!(severities("x5_nest_lock_missing_once"), [(Circular, Error)]);
+}
+
+#[test]
+fn a_cycle_of_one_thread_says_so() {
+    let tags = |text: &str| {
+        let run = lockdep::litmus::parse(text).expect("it parses").run();
+        run.reported[0].report.tags().to_vec()
+    };
+    let abba = "lock a, b : mutex\n1: lock a\n1: lock b\n1: unlock b\n1: unlock a\n2: lock b\n2: lock a\n";
+    assert_eq!(tags(&abba.replace("2:", "1:")), ["single-thread"]);
+    assert!(tags(abba).is_empty());
+}
+
 #[test]
 fn a_missed_expectation_ends_with_status_1_and_says_so() {
     let path = file("missed.litmus", "lock a : mutex\nt: lock a #! circular\n");

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::usage::{Fact, FirstUse, Usage};
 use crate::event::{LockKind, WaitType};
-use crate::ids::ClassId;
+use crate::ids::{ClassId, Instance};
 
 /// What is known about a class when it is first used.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct ClassDef {
     pub waits: (WaitType, WaitType),
     /// Normal, per-CPU or override.
     pub kind: LockKind,
+    /// Two threads cannot hold one lock of it exclusively at one time. False for what is not really a lock.
+    pub excludes: bool,
 }
 
 impl ClassDef {
@@ -43,8 +45,17 @@ impl ClassDef {
             strict: true,
             waits: (WaitType::Unchecked, WaitType::Unchecked),
             kind: LockKind::Normal,
+            excludes: true,
         }
     }
+}
+
+/// How many locks of a class were seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Population {
+    None,
+    One(Instance),
+    Many,
 }
 
 /// One class.
@@ -60,9 +71,31 @@ pub struct Class {
     pub usage: Usage,
     /// For each fact of [`usage`](Self::usage), when it became one.
     pub first_uses: Vec<FirstUse>,
+    population: Population,
 }
 
 impl Class {
+    /// True if holding "a lock of this class" means holding one certain lock, which shuts others out.
+    #[must_use]
+    pub fn is_guard(&self) -> bool {
+        self.def.excludes
+            && self.def.kind == LockKind::Normal
+            && matches!(self.population, Population::One(_))
+    }
+
+    /// A lock of the class was seen.
+    pub(super) fn populate(&mut self, instance: Instance) {
+        match self.population {
+            Population::None => self.population = Population::One(instance),
+            Population::One(known) if known != instance => self.population = Population::Many,
+            _ => {}
+        }
+    }
+
+    pub(super) fn populate_many(&mut self) {
+        self.population = Population::Many;
+    }
+
     /// When a fact was first seen.
     #[must_use]
     pub fn first_use(&self, fact: Fact) -> Option<&FirstUse> {
@@ -114,7 +147,14 @@ impl Classes {
                 (id, *count)
             }
         };
-        self.entries.push(Class { def, group, nth, usage: Usage::default(), first_uses: Vec::new() });
+        self.entries.push(Class {
+            def,
+            group,
+            nth,
+            usage: Usage::default(),
+            first_uses: Vec::new(),
+            population: Population::None,
+        });
         id
     }
 

@@ -28,10 +28,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::event::{Mode, Place};
-use crate::ids::{ClassId, Instance};
+use crate::ids::{ClassId, Instance, TaskId};
 
 /// Number of an edge, in the order of learning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,6 +146,24 @@ pub struct End {
     pub place: Place,
 }
 
+/// Who was seen to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tasks {
+    /// One task only.
+    One(TaskId),
+    /// At least two.
+    Several,
+}
+
+impl Tasks {
+    /// One more task was seen.
+    pub(super) fn add(&mut self, task: TaskId) {
+        if *self != Tasks::One(task) {
+            *self = Tasks::Several;
+        }
+    }
+}
+
 /// One dependency with the evidence of its first sight.
 #[derive(Clone, Debug)]
 pub struct Dependency {
@@ -161,6 +179,12 @@ pub struct Dependency {
     pub taken: End,
     /// Who did it.
     pub task: Arc<str>,
+    /// Whether anybody else did, too.
+    pub tasks: Tasks,
+    /// Classes of which a lock was held exclusively, outside of both, every time this was seen.
+    pub guards: Vec<ClassId>,
+    /// The class of the lock that serialises the nesting of the later lock, if it was taken as nested.
+    pub nest: Option<ClassId>,
     /// The stack at the later acquisition.
     pub stack: Option<StackId>,
     /// Both were neighbours on the held stack (the kernel prints only those).
@@ -283,9 +307,20 @@ impl Graph {
         self.index.get(&(from, to, strength)).copied()
     }
 
-    /// Notes that a known edge was also seen between neighbours.
-    pub(super) fn mark_adjacent(&mut self, edge: EdgeId) {
-        self.edges[edge.0 as usize].adjacent = true;
+    /// Notes that a known edge was seen again. True if it has lost a guard.
+    pub(super) fn seen_again(
+        &mut self,
+        edge: EdgeId,
+        task: TaskId,
+        adjacent: bool,
+        guards: &[ClassId],
+    ) -> bool {
+        let known = &mut self.edges[edge.0 as usize];
+        known.adjacent |= adjacent;
+        known.tasks.add(task);
+        let before = known.guards.len();
+        known.guards.retain(|guard| guards.contains(guard));
+        known.guards.len() < before
     }
 
     /// Adds an edge that is not known.
@@ -377,6 +412,55 @@ impl Graph {
             }
         }
         None
+    }
+
+    /// Like [`find_path`](Self::find_path), for a path on which each of the `guards` is missing from at least one
+    /// edge, so that none of them serialises the whole cycle. A search over (class, arrival, guards that were on
+    /// every edge so far); it runs only for cycles that a guard may excuse.
+    pub(super) fn find_path_without(
+        &mut self,
+        held: ClassId,
+        waited_for: ClassId,
+        strength: Strength,
+        guards: &[ClassId],
+    ) -> Option<Vec<EdgeId>> {
+        self.counters.searches += 1;
+        let left = |mask: u32, edge: EdgeId| {
+            let on = &self.edge(edge).guards;
+            guards
+                .iter()
+                .enumerate()
+                .filter(|(_, guard)| !on.contains(guard))
+                .fold(mask, |m, (i, _)| m & !(1 << i))
+        };
+        let all = (1u32 << guards.len()) - 1;
+        let start = Arrived { class: waited_for, via: Via::Wait(strength.wait) };
+        let mut arrivals = vec![Arrival { at: start, parent: None }];
+        let mut masks = vec![all];
+        let mut seen = FxHashSet::from_iter([(waited_for, start.via.ways(), all)]);
+        let mut visited = 0;
+        let mut found = None;
+        while visited < arrivals.len() {
+            let (Arrival { at, .. }, mask) = (arrivals[visited], masks[visited]);
+            if at.class == held && at.via.along(strength).is_some() && mask == 0 {
+                found = Some(path_to(Direction::Forward, &arrivals, visited));
+                break;
+            }
+            for next in self.successors.get(at.class.index()).map_or(&[][..], Vec::as_slice) {
+                let Some(via) = at.via.along(next.strength) else { continue };
+                let mask = left(mask, next.edge);
+                if seen.insert((next.class, via.ways(), mask)) {
+                    arrivals.push(Arrival {
+                        at: Arrived { class: next.class, via },
+                        parent: Some((visited, next.edge)),
+                    });
+                    masks.push(mask);
+                }
+            }
+            visited += 1;
+        }
+        self.counters.visited += visited as u64;
+        found
     }
 
     fn neighbours(&self, direction: Direction) -> &[Vec<Neighbour>] {

@@ -10,14 +10,11 @@
 //! 3. the nest lock, if one is named, is held ([`check::nest_missing`]);
 //! 4. no other lock of the class is held, unless the rules of the class allow it ([`check::recursive`]);
 //! 5. each new dependency from a held lock closes no cycle ([`check::circular`]), joins no interrupt-safe to an
-//!    interrupt-unsafe class ([`check::irq_order`]), and is then learned;
+//!    interrupt-unsafe class ([`check::irq_order`]), and is then learned (`order.rs`);
 //! 6. push.
 //!
 //! A nested acquisition of the class on top of the stack needs only 3 and 6. A trylock skips 1, 4 and 5 (it
-//! cannot block), an unchecked class 2, 4 and 5. Which held locks get an edge: from the
-//! top of the stack downwards to the first one that is neither a trylock (a trylock has no incoming edge, so
-//! what lies below it is not connected through it) nor a recursive read (a path through it would be weak).
-//! Older ones are connected through that one.
+//! cannot block), an unchecked class 2, 4 and 5.
 //!
 //! A dependency that breaks a rule is reported and *not* learned, so that one mistake does not make every later
 //! dependency of the same classes look wrong. Nothing ever switches the engine off.
@@ -33,6 +30,7 @@
 pub mod check;
 pub mod class;
 pub mod graph;
+mod order;
 pub mod task;
 pub mod usage;
 
@@ -42,7 +40,7 @@ pub use class::{Class, ClassDef};
 pub use graph::{Dependency, EdgeId, Graph, Hold, StackId, Strength, Wait};
 pub use task::{HeldLock, Task};
 
-use crate::event::{Acquisition, Context, Event, Mode, Place};
+use crate::event::{Acquisition, Context, Event, Place};
 use crate::ids::{ClassId, Instance};
 use crate::report::model::{Acquired, LockName, Report};
 use class::Classes;
@@ -83,7 +81,9 @@ pub struct Counters {
 pub struct Engine {
     classes: Classes,
     graph: Graph,
-    reported: FxHashMap<(String, Place, Place), u64>,
+    /// Cycles that a guard excuses, as long as it does.
+    guarded: Vec<order::GuardedCycle>,
+    reported: FxHashMap<check::Identity, u64>,
     counters: Counters,
 }
 
@@ -115,6 +115,11 @@ impl Engine {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Tells that more than one lock of this class exists, where the engine does not see every acquisition.
+    pub fn many_instances(&mut self, class: ClassId) {
+        self.classes.get_mut(class).populate_many();
     }
 
     /// Tells which stack belongs to dependencies learned in a step before.
@@ -176,6 +181,7 @@ impl Engine {
     fn acquire(&mut self, task: &mut Task, acq: &Acquisition, outcome: &mut Outcome) {
         let bits = task.bits(acq);
         let merged = task.merges(bits);
+        self.classes.get_mut(acq.class).populate(acq.instance);
         let entry = HeldLock {
             prev_key: task.key,
             instance: acq.instance,
@@ -206,94 +212,6 @@ impl Engine {
         }
         let report = check::depth::check(self, task);
         self.found(outcome, report);
-    }
-
-    /// Steps 4 and 5 of the contract.
-    fn order(&mut self, task: &Task, new: &HeldLock, outcome: &mut Outcome) {
-        match check::recursive::check(self, task, new) {
-            check::recursive::Verdict::Fine => {}
-            check::recursive::Verdict::Nested => return,
-            check::recursive::Verdict::Finding(finding) => {
-                self.found(outcome, Some(*finding));
-                return;
-            }
-        }
-        let level = new.bits.irq().level();
-        for (depth, held) in task.held().iter().rev().enumerate() {
-            if held.bits.irq().level() != level {
-                break;
-            }
-            if held.bits.check() && held.bits.class() != new.bits.class() {
-                let strength = Strength::of(held.bits.mode(), new.bits.mode());
-                self.depend(task, held, new, strength, depth == 0, outcome);
-            }
-            if !held.bits.trylock() && held.bits.mode() != Mode::RecursiveRead {
-                break;
-            }
-        }
-    }
-
-    /// What an upgrade waits for: readers of the lock, while everything that was taken after it is held too. What
-    /// was taken before it has a stronger dependency on it already, unless it came by a trylock.
-    fn upgrade(&mut self, task: &Task, position: usize, to: Mode, place: Place, outcome: &mut Outcome) {
-        let entry = &task.held()[position];
-        let upgraded = HeldLock { bits: entry.bits.with_mode(to), place, ..*entry };
-        if !upgraded.bits.check() {
-            return;
-        }
-        if let Some(finding) = check::recursive::check_upgrade(self, task, &upgraded) {
-            self.found(outcome, Some(finding));
-            return;
-        }
-        let first = if entry.bits.trylock() { 0 } else { position + 1 };
-        let others = task.held().iter().enumerate().skip(first).filter(|(at, _)| *at != position);
-        for (depth, (_, held)) in others.rev().enumerate() {
-            if held.bits.check() && held.bits.class() != upgraded.bits.class() {
-                let strength = Strength { hold: Hold::of(held.bits.mode()), wait: Wait::Readers };
-                self.depend(task, held, &upgraded, strength, depth == 0, outcome);
-            }
-            if !held.bits.trylock() && held.bits.mode() != Mode::RecursiveRead {
-                break;
-            }
-        }
-    }
-
-    /// Learns the dependency `held → new`, or reports the cycle it would close.
-    fn depend(
-        &mut self,
-        task: &Task,
-        held: &HeldLock,
-        new: &HeldLock,
-        strength: Strength,
-        adjacent: bool,
-        outcome: &mut Outcome,
-    ) {
-        let (from, to) = (held.bits.class(), new.bits.class());
-        if let Some(edge) = self.graph.lookup(from, to, strength) {
-            if adjacent {
-                self.graph.mark_adjacent(edge);
-            }
-            return;
-        }
-        let dependency = Dependency {
-            from,
-            to,
-            strength,
-            held: end_of(held),
-            taken: end_of(new),
-            task: task.name.clone(),
-            stack: None,
-            adjacent,
-        };
-        let path = self.graph.find_path(from, to, strength);
-        let finding = match path {
-            Some(path) => Some(check::circular::report(self, task, held, new, &dependency, &path)),
-            None => check::irq_order::check(self, task, held, new, &dependency),
-        };
-        match finding {
-            None => outcome.learned.push(self.graph.insert(dependency)),
-            finding => self.found(outcome, finding),
-        }
     }
 
     /// Notes a usage fact and, if it is new, applies the interrupt rules.
@@ -382,7 +300,7 @@ impl Engine {
 
     /// How often each distinct finding was made, in no order.
     pub fn occurrences(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.reported.iter().map(|((signature, _, _), count)| (signature.as_str(), *count))
+        self.reported.iter().map(|((signature, ..), count)| (signature.as_str(), *count))
     }
 
     /// The lock as reports name it.

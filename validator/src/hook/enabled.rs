@@ -55,6 +55,7 @@ impl Key {
                 strict: class.is_strict(),
                 waits: class.wait_types(),
                 kind: class.lock_kind(),
+                excludes: !class.is_pseudo(),
                 ..ClassDef::named(class.name())
             },
             Key::Site(at, kind) => ClassDef {

@@ -72,6 +72,7 @@ pub struct LockClass {
     name: &'static str,
     strict: bool,
     check: bool,
+    pseudo: bool,
     kind: LockKind,
     inner: WaitType,
     outer: WaitType,
@@ -85,6 +86,7 @@ impl LockClass {
             name,
             strict: false,
             check: true,
+            pseudo: false,
             kind: LockKind::Normal,
             inner: WaitType::Unchecked,
             outer: WaitType::Unchecked,
@@ -104,6 +106,14 @@ impl LockClass {
     #[must_use]
     pub const fn unchecked(mut self) -> Self {
         self.check = false;
+        self
+    }
+
+    /// Not really a lock: something that is waited for like one (reclaim, a fence, an acquire context). Two
+    /// threads can be inside at one time, so it guards nothing (kernel: a bare `lockdep_map`).
+    #[must_use]
+    pub const fn pseudo(mut self) -> Self {
+        self.pseudo = true;
         self
     }
 
@@ -145,6 +155,12 @@ impl LockClass {
     #[must_use]
     pub const fn is_checked(&self) -> bool {
         self.check
+    }
+
+    /// True if [`pseudo`](Self::pseudo).
+    #[must_use]
+    pub const fn is_pseudo(&self) -> bool {
+        self.pseudo
     }
 
     /// See [`kind`](Self::kind).

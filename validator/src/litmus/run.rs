@@ -147,6 +147,7 @@ impl<'p> Runner<'p> {
             subclass,
             sibling,
             waits: (kind.waits(), kind.waits()),
+            excludes: kind != LockType::Map,
             kind: if kind == LockType::Local { LockKind::PerCpu } else { LockKind::Normal },
             ..ClassDef::named(name)
         });

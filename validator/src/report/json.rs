@@ -12,6 +12,7 @@ impl Report {
         json!({
             "kind": self.kind.name(),
             "severity": self.severity.name(),
+            "tags": self.tags,
             "signature": self.signature,
             "summary": self.summary,
             "task": &*self.task,

@@ -245,7 +245,10 @@ pub struct Report {
     pub kind: ReportKind,
     /// How much it weighs.
     pub severity: Severity,
-    /// Equal for two findings of one cause, in this and in other runs: no address, line or thread in it.
+    /// What is known besides: `single-thread` (only one thread was ever seen to do this).
+    pub tags: Vec<&'static str>,
+    /// Equal for two findings of one cause, in this and in other runs: made of class names and modes, with no
+    /// address and no thread in it. (A class without a name of its own is called after its place.)
     pub signature: String,
     /// The problem in one sentence.
     pub summary: String,
@@ -286,10 +289,16 @@ impl Report {
         self.severity
     }
 
-    /// A stable name of the cause; see [`Report::signature`](struct@Report).
+    /// A name of the cause, the same in every run.
     #[must_use]
     pub fn signature(&self) -> &str {
         &self.signature
+    }
+
+    /// What is known besides the kind.
+    #[must_use]
+    pub fn tags(&self) -> &[&'static str] {
+        &self.tags
     }
 
     /// The problem in one sentence.

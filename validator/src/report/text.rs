@@ -5,14 +5,22 @@
 
 use core::fmt;
 
-use super::model::{Acquired, Report, ReportKind, Stack};
+use super::model::{Acquired, Report, ReportKind, Severity, Stack};
 use crate::event::{HeldAs, Mode};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = "=".repeat(72);
         writeln!(f, "{rule}")?;
-        writeln!(f, "WARNING: {} [{}]", headline(self.kind), self.kind)?;
+        let notes: String = match self.severity {
+            Severity::Guarded => Some(self.severity.name()),
+            Severity::Error => None,
+        }
+        .into_iter()
+        .chain(self.tags.iter().copied())
+        .map(|note| format!(", {note}"))
+        .collect();
+        writeln!(f, "WARNING: {} [{}{notes}]", headline(self.kind), self.kind)?;
         writeln!(f, "{}", self.summary)?;
         writeln!(f, "{}", "-".repeat(72))?;
         sides(f, self)?;

@@ -27,7 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dashmap::{DashMap, DashSet};
+use dashmap::DashMap;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -61,10 +61,11 @@ pub(crate) struct Inner {
     config: Config,
     engine: Mutex<Engine>,
     /// Address of the key and subclass → class. Several addresses may mean one construction site.
-    keys: DashMap<(usize, u8), ClassId, FxBuildHasher>,
+    keys: DashMap<(usize, u8), Known, FxBuildHasher>,
     /// Construction site and subclass → class; touched under the engine's lock only.
     sites: Mutex<FxHashMap<SiteKey, ClassId>>,
-    chains: DashSet<ChainKey, FxBuildHasher>,
+    /// Clean chain → the task that was seen to take it, or [`SEVERAL`].
+    chains: DashMap<ChainKey, u32, FxBuildHasher>,
     stacks: StackTable,
     recorded: Mutex<Vec<Recorded>>,
     sink: Sink,
@@ -74,6 +75,17 @@ pub(crate) struct Inner {
 // No user code runs while the state is being changed, so an unwinding panic finds it whole.
 impl std::panic::RefUnwindSafe for Inner {}
 impl std::panic::UnwindSafe for Inner {}
+
+/// What the look-up of a key gives.
+#[derive(Clone, Copy)]
+struct Known {
+    class: ClassId,
+    /// The engine was told that there is more than one lock of the class.
+    many: bool,
+}
+
+/// In place of a task: more than one.
+const SEVERAL: u32 = u32::MAX;
 
 type SiteKey = (&'static str, u32, u32, &'static str, u8);
 
@@ -88,7 +100,7 @@ impl Inner {
             engine: Mutex::new(Engine::new()),
             keys: DashMap::default(),
             sites: Mutex::default(),
-            chains: DashSet::default(),
+            chains: DashMap::default(),
             stacks: StackTable::default(),
             recorded: Mutex::default(),
             sink,
@@ -114,7 +126,19 @@ impl Inner {
         }
         let key = map.key();
         let known = self.keys.get(&(key.address(), subclass)).map(|entry| *entry);
-        let class = known.unwrap_or_else(|| self.register(key, subclass));
+        let class = match known {
+            None => self.register(key, subclass),
+            Some(known) => {
+                // A lock of a known class that this validator has not seen, or not lately.
+                if subclass == 0 && !known.many {
+                    self.engine.lock().many_instances(known.class);
+                    if let Some(mut entry) = self.keys.get_mut(&(key.address(), subclass)) {
+                        entry.many = true;
+                    }
+                }
+                known.class
+            }
+        };
         if subclass == 0 {
             map.remember(u64::from(self.epoch) << 32 | u64::from(class.0));
         }
@@ -125,19 +149,22 @@ impl Inner {
         let mut engine = self.engine.lock();
         // Another thread may have been first.
         if let Some(class) = self.keys.get(&(key.address(), subclass)).map(|entry| *entry) {
-            return class;
+            return class.class;
         }
         let same_site = key.site(subclass).and_then(|site| self.sites.lock().get(&site).copied());
+        if let Some(class) = same_site {
+            engine.many_instances(class);
+        }
         let class = same_site.unwrap_or_else(|| {
-            let sibling =
-                (0..crate::limits::SUBCLASSES).find_map(|s| self.keys.get(&(key.address(), s)).map(|c| *c));
+            let sibling = (0..crate::limits::SUBCLASSES)
+                .find_map(|s| self.keys.get(&(key.address(), s)).map(|known| known.class));
             let class = engine.register(ClassDef { subclass, sibling, ..key.definition() });
             if let Some(site) = key.site(subclass) {
                 self.sites.lock().insert(site, class);
             }
             class
         });
-        self.keys.insert((key.address(), subclass), class);
+        self.keys.insert((key.address(), subclass), Known { class, many: false });
         class
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::report::model::Report;
+use crate::report::model::{Report, Severity};
 
 /// When a finding panics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum PanicOn {
     /// If the acquisition would certainly block for ever.
     #[default]
     Certain,
-    /// At every finding.
+    /// At every finding that is an error.
     Finding,
 }
 
@@ -68,7 +68,7 @@ impl Sink {
         let due = match self.panic_on {
             PanicOn::Never => false,
             PanicOn::Certain => report.certain,
-            PanicOn::Finding => true,
+            PanicOn::Finding => report.severity == Severity::Error,
         };
         let message = format!("lockdep: {}: {}", report.kind, report.summary);
         self.reports.lock().push(report);

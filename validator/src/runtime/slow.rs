@@ -9,12 +9,12 @@
 
 use super::sink::Verdict;
 use super::thread::{Current, Entered, Thread};
-use super::{Inner, RecordedOp, fork};
+use super::{Inner, RecordedOp, SEVERAL, fork};
 use crate::engine::task::mix;
 use crate::engine::{HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
 use crate::hook::{Acquire, Held, LockMap};
-use crate::ids::{ClassId, Instance};
+use crate::ids::{ClassId, Instance, TaskId};
 use crate::limits::{HELD_RESERVED, SUBCLASSES};
 use crate::report::model::Acquired;
 
@@ -47,7 +47,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     let bits = task.bits(&acq);
     let key = if task.merges(bits) { task.key } else { mix(task.key, bits.word()) };
     let nest_held = acq.nest.is_none_or(|nest| task.holds(nest));
-    let clean = nest_held && (task.merges(bits) || validator.is_clean(&entered, key));
+    let clean = nest_held && (task.merges(bits) || validator.is_clean(&entered, task.id, key));
     if clean && !acq.sync {
         let entry = HeldLock {
             prev_key: task.key,
@@ -63,7 +63,16 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     }
     let outcome = validator.engine.lock().step(task, Event::Acquire(acq));
     if outcome.clean && !acq.sync {
-        validator.chains.insert(key);
+        let id = task.id.0;
+        validator
+            .chains
+            .entry(key)
+            .and_modify(|known| {
+                if *known != id {
+                    *known = SEVERAL;
+                }
+            })
+            .or_insert(id);
         entered.thread().remember(key);
     }
     deliver(&validator, outcome)
@@ -78,12 +87,13 @@ pub(crate) fn take_back(map: &LockMap) {
 }
 
 impl Inner {
-    /// True if this chain was validated clean before, by whatever thread.
-    fn is_clean(&self, entered: &Entered, key: u64) -> bool {
+    /// True if this chain was validated clean before. The second thread that takes it goes to the engine once more,
+    /// so that it is known which orders several threads take.
+    fn is_clean(&self, entered: &Entered, task: TaskId, key: u64) -> bool {
         if entered.thread().is_known(key) {
             return true;
         }
-        let clean = self.chains.contains(&key);
+        let clean = self.chains.get(&key).is_some_and(|known| *known == task.0 || *known == SEVERAL);
         if clean {
             entered.thread().remember(key);
         }
@@ -142,7 +152,7 @@ fn replay_known(entered: &Entered, validator: &Inner, instance: Instance) -> boo
     let mut key = task.held[position].prev_key;
     for held in &task.held[position + 1..] {
         key = mix(key, held.bits.word());
-        if !validator.is_clean(entered, key) {
+        if !validator.is_clean(entered, task.id, key) {
             return false;
         }
     }

@@ -9,8 +9,8 @@
 //! Kernel counterpart: `check_noncircular()`, `print_circular_bug()`.
 
 use super::{Engine, Finding, HeldLock, Task, base, edge};
-use crate::engine::graph::{Dependency, EdgeId};
-use crate::report::model::ReportKind;
+use crate::engine::graph::{Dependency, EdgeId, Tasks};
+use crate::report::model::{ReportKind, Severity};
 
 /// The report on `held → new`, with `path` leading from `new` back to `held`.
 pub(in crate::engine) fn report(
@@ -21,28 +21,47 @@ pub(in crate::engine) fn report(
     closing: &Dependency,
     path: &[EdgeId],
 ) -> Finding {
+    let help = "agree on one order for these locks, or release the first before taking the second";
+    let mut report = base(engine, task, ReportKind::Circular, "", String::new(), help);
+    report.wanted = Some(engine.acquired(task, new));
+    report.conflict = Some(engine.acquired(task, held));
+    describe(engine, Finding { report, edges: Vec::new() }, closing, path)
+}
+
+/// The report on a cycle that was excused until now, with the path that no guard excuses.
+pub(in crate::engine) fn unguarded(
+    engine: &Engine,
+    mut excused: Finding,
+    closing: &Dependency,
+    path: &[EdgeId],
+) -> Finding {
+    excused.report.severity = Severity::Error;
+    describe(engine, excused, closing, path)
+}
+
+/// Fills in what depends on the path.
+fn describe(engine: &Engine, finding: Finding, closing: &Dependency, path: &[EdgeId]) -> Finding {
+    let mut report = finding.report;
     let dependencies: Vec<&Dependency> =
         std::iter::once(closing).chain(path.iter().map(|edge| engine.graph().edge(*edge))).collect();
-    let wanted = engine.acquired(task, new);
-    let conflict = engine.acquired(task, held);
-    let mut round: Vec<&str> = vec![&conflict.lock.class];
-    let names: Vec<String> =
-        dependencies.iter().map(|hop| engine.classes().get(hop.to).display_name()).collect();
-    round.extend(names.iter().map(String::as_str));
-    let summary = format!(
+    let name = |class| engine.classes().get(class).display_name();
+    let round: Vec<String> =
+        std::iter::once(closing.from).chain(dependencies.iter().map(|hop| hop.to)).map(name).collect();
+    report.summary = format!(
         "`{}` is taken while `{}` is held, but elsewhere the order is the other way round ({}): \
          threads that do both at the same time wait for each other",
-        wanted.lock.class,
-        conflict.lock.class,
+        name(closing.to),
+        name(closing.from),
         round.join(" → "),
     );
-    let help = "agree on one order for these locks, or release the first before taking the second";
-    let mut report =
-        base(engine, task, ReportKind::Circular, &signature(engine, &dependencies), summary, help);
+    report.signature = format!("{}:{}", ReportKind::Circular, signature(engine, &dependencies));
     report.edges =
         dependencies.iter().enumerate().map(|(i, dependency)| edge(engine, dependency, i == 0)).collect();
-    report.wanted = Some(wanted);
-    report.conflict = Some(conflict);
+    let one = closing.tasks;
+    report.tags = match one {
+        Tasks::One(_) if dependencies.iter().all(|hop| hop.tasks == one) => vec!["single-thread"],
+        _ => Vec::new(),
+    };
     let edges = std::iter::once(None).chain(path.iter().copied().map(Some)).collect();
     Finding { report, edges }
 }

@@ -27,14 +27,17 @@ use crate::event::{Context, Place};
 use crate::ids::ClassId;
 use crate::report::model::{Acquired, Edge, Report, ReportKind, Severity, Used};
 
+/// See [`identity`].
+pub(super) type Identity = (String, Severity, Place, Place);
+
 /// What makes two findings one: the signature, and, except for cycles (where the signature says it all), the
 /// two places, because one class can be misused at several.
-pub(super) fn identity(report: &Report) -> (String, Place, Place) {
+pub(super) fn identity(report: &Report) -> Identity {
     let place = |acquired: &Option<Acquired>| match acquired {
         Some(acquired) if report.kind != ReportKind::Circular => acquired.site.place,
         _ => Place::Unknown,
     };
-    (report.signature.clone(), place(&report.wanted), place(&report.conflict))
+    (report.signature.clone(), report.severity, place(&report.wanted), place(&report.conflict))
 }
 
 /// A report with what every kind has.
@@ -49,6 +52,7 @@ fn base(
     Report {
         kind,
         severity: Severity::Error,
+        tags: Vec::new(),
         signature: format!("{kind}:{signature}"),
         summary,
         task: task.name.clone(),

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! Learning the order: which dependencies one acquisition makes, and what excuses a cycle.
+//!
+//! **Which held locks get an edge.** From the top of the stack downwards to the first one through which everything
+//! below is connected anyway. That is one that is neither a trylock (it has no incoming edge), nor a recursive
+//! read (a path through it would be weak), nor nested in a lock of its class (it may have been refused one).
+//!
+//! **Guards.** An edge remembers the classes of which a lock was held exclusively, besides its two ends, every time
+//! it was seen. If one such class has a single lock, and that is held around every edge of a cycle, the cycle
+//! cannot happen. If it is the lock that the program names as the one that serialises the nesting, nothing is
+//! wrong; otherwise the finding has severity `guarded`. An acquire context is no lock and guards nothing: the order
+//! *among* its locks is excused by the back-off, a cycle through another lock is not. Excused cycles are kept, and
+//! become errors when an edge is seen without the guard.
+//!
+//! Why it is exact as far as it goes: an edge's guards shrink with every chain in which it is seen, every chain
+//! is seen at least once, and a class counts as a guard only as long as one lock of it is known.
+//!
+//! Kernel counterpart: `check_prevs_add()`, `check_prev_add()`. The kernel stops at recursive readers and learns
+//! nothing from nested acquisitions (`lockdep-facts` FN-2, FN-3, cases X2 to X5), and knows no guards (X8).
+
+use super::graph::Tasks;
+use super::{Dependency, Engine, Finding, HeldLock, Hold, Outcome, Strength, Task, Wait, check, end_of};
+use crate::event::{Mode, Place};
+use crate::ids::{ClassId, Instance};
+use crate::report::model::Severity;
+
+/// More guards than this on one dependency are not looked at: the cycle is then reported as an error.
+const GUARDS_MAX: usize = 8;
+
+/// A cycle that a guard excuses.
+#[derive(Clone, Debug)]
+pub(super) struct GuardedCycle {
+    closing: Dependency,
+    finding: Finding,
+}
+
+/// What the search for a cycle came to.
+enum Cycle {
+    None,
+    /// Excused by the lock that is named as the one that serialises the nesting.
+    Nested(Finding),
+    /// To be reported.
+    Found(Finding),
+}
+
+impl Engine {
+    /// Steps 4 and 5 of the engine's contract.
+    pub(super) fn order(&mut self, task: &Task, new: &HeldLock, outcome: &mut Outcome) {
+        match check::recursive::check(self, task, new) {
+            check::recursive::Verdict::Fine | check::recursive::Verdict::Nested => {}
+            check::recursive::Verdict::Finding(finding) => {
+                self.found(outcome, Some(*finding));
+                return;
+            }
+        }
+        let level = new.bits.irq().level();
+        for (position, held) in task.held().iter().enumerate().rev() {
+            if held.bits.irq().level() != level {
+                break;
+            }
+            if held.bits.check() && held.bits.class() != new.bits.class() {
+                let strength = Strength::of(held.bits.mode(), new.bits.mode());
+                let adjacent = position + 1 == task.held().len();
+                self.depend(task, held, new, strength, adjacent, outcome);
+            }
+            if connects(task, position) {
+                break;
+            }
+        }
+    }
+
+    /// What an upgrade waits for: readers of the lock, while everything that was taken after it is held too. What
+    /// was taken before it has a stronger dependency on it already, unless it came by a trylock.
+    pub(super) fn upgrade(
+        &mut self,
+        task: &Task,
+        position: usize,
+        to: Mode,
+        place: Place,
+        outcome: &mut Outcome,
+    ) {
+        let entry = &task.held()[position];
+        let upgraded = HeldLock { bits: entry.bits.with_mode(to), place, ..*entry };
+        if !upgraded.bits.check() {
+            return;
+        }
+        if let Some(finding) = check::recursive::check_upgrade(self, task, &upgraded) {
+            self.found(outcome, Some(finding));
+            return;
+        }
+        let first = if entry.bits.trylock() { 0 } else { position + 1 };
+        let others = task.held().iter().enumerate().skip(first).filter(|(at, _)| *at != position);
+        for (depth, (at, held)) in others.rev().enumerate() {
+            if held.bits.check() && held.bits.class() != upgraded.bits.class() {
+                let strength = Strength { hold: Hold::of(held.bits.mode()), wait: Wait::Readers };
+                self.depend(task, held, &upgraded, strength, depth == 0, outcome);
+            }
+            if connects(task, at) {
+                break;
+            }
+        }
+    }
+
+    /// Learns the dependency `held → new`, or reports the cycle it would close.
+    fn depend(
+        &mut self,
+        task: &Task,
+        held: &HeldLock,
+        new: &HeldLock,
+        strength: Strength,
+        adjacent: bool,
+        outcome: &mut Outcome,
+    ) {
+        let (from, to) = (held.bits.class(), new.bits.class());
+        let guards = guards_of(task, from, to);
+        if let Some(edge) = self.graph.lookup(from, to, strength) {
+            if self.graph.seen_again(edge, task.id, adjacent, &guards) {
+                self.recheck(outcome);
+            }
+            return;
+        }
+        let nest = new.bits.nest().then(|| class_of(task, new.nest)).flatten();
+        let dependency = Dependency {
+            from,
+            to,
+            strength,
+            held: end_of(held),
+            taken: end_of(new),
+            task: task.name.clone(),
+            tasks: Tasks::One(task.id),
+            guards,
+            nest,
+            stack: None,
+            adjacent,
+        };
+        match self.cycle(task, held, new, &dependency) {
+            Cycle::Found(finding) => {
+                if finding.report.severity == Severity::Guarded {
+                    self.keep(dependency, finding.clone());
+                }
+                self.found(outcome, Some(finding));
+            }
+            Cycle::Nested(finding) => self.keep(dependency, finding),
+            Cycle::None => match check::irq_order::check(self, task, held, new, &dependency) {
+                None => {
+                    outcome.learned.push(self.graph.insert(dependency));
+                    self.recheck(outcome);
+                }
+                finding => self.found(outcome, finding),
+            },
+        }
+    }
+
+    fn cycle(&mut self, task: &Task, held: &HeldLock, new: &HeldLock, closing: &Dependency) -> Cycle {
+        let Dependency { from, to, strength, .. } = *closing;
+        let Some(path) = self.graph.find_path(from, to, strength) else { return Cycle::None };
+        let guards = self.excusing(closing);
+        let report =
+            |engine: &Engine, path: &[_]| check::circular::report(engine, task, held, new, closing, path);
+        if guards.is_empty() {
+            return Cycle::Found(report(self, &path));
+        }
+        if let Some(path) = self.graph.find_path_without(from, to, strength, &guards) {
+            return Cycle::Found(report(self, &path));
+        }
+        let mut finding = report(self, &path);
+        finding.report.severity = Severity::Guarded;
+        let nests = path.iter().map(|edge| self.graph.edge(*edge).nest).chain([closing.nest]);
+        if nests.flatten().any(|nest| guards.contains(&nest)) {
+            Cycle::Nested(finding)
+        } else {
+            Cycle::Found(finding)
+        }
+    }
+
+    /// The classes that would excuse a cycle through this dependency, if they guard the rest of it too.
+    fn excusing(&self, closing: &Dependency) -> Vec<ClassId> {
+        let guards = closing.guards.iter().copied().filter(|class| self.classes.get(*class).is_guard());
+        guards.take(GUARDS_MAX).collect()
+    }
+
+    fn keep(&mut self, closing: Dependency, finding: Finding) {
+        let same = |kept: &GuardedCycle| {
+            (kept.closing.from, kept.closing.to, kept.closing.strength)
+                == (closing.from, closing.to, closing.strength)
+        };
+        match self.guarded.iter_mut().find(|kept| same(kept)) {
+            Some(kept) => kept.closing.guards.retain(|guard| closing.guards.contains(guard)),
+            None => self.guarded.push(GuardedCycle { closing, finding }),
+        }
+    }
+
+    /// Looks at the excused cycles again: an edge has lost a guard, or there is a new way round.
+    fn recheck(&mut self, outcome: &mut Outcome) {
+        for kept in std::mem::take(&mut self.guarded) {
+            let Dependency { from, to, strength, .. } = kept.closing;
+            let guards = self.excusing(&kept.closing);
+            match self.graph.find_path_without(from, to, strength, &guards) {
+                None => self.guarded.push(kept),
+                Some(path) => {
+                    let finding = check::circular::unguarded(self, kept.finding, &kept.closing, &path);
+                    self.found(outcome, Some(finding));
+                }
+            }
+        }
+    }
+}
+
+/// True if what lies below this entry is connected to whatever is taken next through the entry itself.
+fn connects(task: &Task, position: usize) -> bool {
+    let held = &task.held()[position];
+    let nested = held.bits.nest()
+        && task.held()[..position].iter().any(|below| below.bits.class() == held.bits.class());
+    !held.bits.trylock() && held.bits.mode() != Mode::RecursiveRead && !nested
+}
+
+/// The classes of the locks held exclusively besides the two ends of a dependency.
+fn guards_of(task: &Task, from: ClassId, to: ClassId) -> Vec<ClassId> {
+    let mut guards: Vec<ClassId> = task
+        .held()
+        .iter()
+        .filter(|held| held.bits.mode() == Mode::Write)
+        .map(|held| held.bits.class())
+        .filter(|class| *class != from && *class != to)
+        .collect();
+    guards.sort_unstable();
+    guards.dedup();
+    guards
+}
+
+fn class_of(task: &Task, instance: Instance) -> Option<ClassId> {
+    task.held().iter().rfind(|held| held.instance == instance).map(|held| held.bits.class())
+}
