@@ -1,0 +1,526 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whose stack an event belongs to, and what it means for the engine.
+//!
+//! One held stack for each task and context: a task is a PID, or the CPU for the idle tasks (PID 0 exists once per
+//! CPU); its contexts are the levels of the flags column (task, soft interrupt, hard interrupt, hard in soft). A
+//! lock taken in an interrupt has no order against the locks of the task that happened to be interrupted, so
+//! the stacks never meet.
+//!
+//! Three things the events leave open, and how they are decided:
+//!
+//! * *The end of a hard interrupt.* The kernel clears the context column a little before its lockdep does. Events
+//!   of a task that still has interrupts off after an event in an interrupt, with no `irq_enable` or
+//!   `irq_disable` between them, belong to the interrupt.
+//! * *Interrupts on while a lock is held.* Each `irq_enable`, and each event whose flags are on again, marks what
+//!   the stack holds then.
+//! * *A release without an acquisition.* What was taken before the trace began cannot be told from a mistake,
+//!   except for a task that is known to have started from nothing: it was forked in the trace, came back to user
+//!   space, or wrote a marker from there. Only for such a task it is a `balance` finding. Several such
+//!   releases in a row, with no acquisition at all between them, mean that the events were switched off for a
+//!   while; nobody is known after that.
+//!
+//! Findings are counted by cause, not by line: the first one is kept.
+//!
+//! Kernel counterpart: the event is the first statement of `lock_acquire()` and `lock_release()`, so a trace goes on
+//! after the kernel's first report, and the printing of that report is in it.
+
+use std::sync::Arc;
+
+use lockdep::engine::{Engine, Finding, Outcome, Task};
+use lockdep::event::{Acquisition, Event};
+use lockdep::ids::{ClassId, Instance, TaskId};
+use lockdep::limits::SUBCLASSES;
+use lockdep::{Context, Mode, Place, Report, ReportKind};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::classes::Annotations;
+use crate::ftrace::{self, Level, Line, Op, Record};
+use crate::input::{InputError, Reason, binary_byte};
+use crate::names::{NameId, Names};
+
+/// Unmatched releases in a row, without any acquisition between them, that mean that events are missing.
+const HOLE: u32 = 3;
+
+/// How much was read and learned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events of any kind.
+    pub events: u64,
+    /// `lock_acquire` events.
+    pub acquisitions: u64,
+    /// `lock_release` events.
+    pub releases: u64,
+    /// Releases of what was taken before the trace began.
+    pub unmatched: u64,
+    /// Classes that were taken.
+    pub classes: u64,
+    /// Pairs of classes between which the trace taught an order.
+    pub edges: u64,
+    /// Findings that were made before and are not listed again.
+    pub repeated: u64,
+}
+
+/// A finding and where it was made.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The line, from 1.
+    pub line: u64,
+    /// The line's text.
+    pub source: String,
+    /// The report.
+    pub report: Report,
+}
+
+/// A task or the idle task of a CPU, with a stack for each level.
+#[derive(Debug)]
+struct Who {
+    comm: Box<[u8]>,
+    name: Arc<str>,
+    stacks: [Option<Box<Task>>; LEVELS],
+    /// The last event was in an interrupt, and its end was not seen yet.
+    in_tail: bool,
+    /// The epoch in which it was known to hold nothing but what the trace shows.
+    grounded: Option<u32>,
+}
+
+const LEVELS: usize = 4;
+
+/// Reads lines and judges them.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    engine: Engine,
+    names: Names<'a>,
+    tasks: FxHashMap<u64, Who>,
+    stacks_made: u32,
+    /// Rises when events are missing and nothing is known any more about who holds what.
+    epoch: u32,
+    unmatched_in_a_row: u32,
+    counts: Counts,
+    declared_edges: usize,
+    used: Vec<bool>,
+    reported: FxHashMap<String, u64>,
+    findings: Vec<Found>,
+    entries: Option<(u64, u64)>,
+}
+
+/// Where an event happened, for everything that may find something.
+#[derive(Clone, Copy)]
+struct At<'l> {
+    number: u64,
+    line: &'l [u8],
+}
+
+impl At<'_> {
+    fn place(self) -> Place {
+        Place::Line(u32::try_from(self.number).unwrap_or(u32::MAX))
+    }
+}
+
+impl<'a> Judge<'a> {
+    /// A judge that has seen nothing but the declared orders.
+    #[must_use]
+    pub fn new(annotations: &'a Annotations) -> Self {
+        let mut engine = Engine::new();
+        engine.repeat_findings(true);
+        let mut names = Names::new(annotations);
+        declare(&mut engine, &mut names, annotations);
+        let declared_edges = engine.graph().edges().len();
+        Judge {
+            engine,
+            names,
+            tasks: FxHashMap::default(),
+            stacks_made: 0,
+            epoch: 0,
+            unmatched_in_a_row: 0,
+            counts: Counts::default(),
+            declared_edges,
+            used: Vec::new(),
+            reported: FxHashMap::default(),
+            findings: Vec::new(),
+            entries: None,
+        }
+    }
+
+    /// Takes one line.
+    ///
+    /// # Errors
+    /// If it is no line of a trace, or one that says that events were lost. The line then changed nothing.
+    pub fn line(&mut self, number: u64, line: &[u8]) -> Result<(), InputError> {
+        let at = At { number, line };
+        let outcome = match ftrace::parse(line) {
+            Ok(Line::Record(record)) => record.op().map(|op| self.record(at, &record, &op)),
+            Ok(Line::Other) => Ok(()),
+            Ok(Line::Entries { held, written }) => {
+                self.entries = Some((held, written));
+                Ok(())
+            }
+            Ok(Line::BufferStarted) => {
+                self.forget_holds();
+                Ok(())
+            }
+            Ok(Line::Lost { cpu, count }) => {
+                return Err(InputError::at(number, Reason::Overrun { cpu, count }));
+            }
+            Err(malformed) => Err(malformed),
+        };
+        outcome.map_err(|malformed| {
+            let reason = binary_byte(line).map_or(Reason::Malformed(malformed), Reason::Binary);
+            InputError::at(number, reason)
+        })
+    }
+
+    /// What was found so far.
+    #[must_use]
+    pub fn findings(&self) -> &[Found] {
+        &self.findings
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn into_findings(self) -> Vec<Found> {
+        self.findings
+    }
+
+    /// The engine with everything it learned.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// How much was read and learned.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let learned = &self.engine.graph().edges()[self.declared_edges..];
+        let pairs: FxHashSet<_> = learned.iter().map(|edge| (edge.from, edge.to)).collect();
+        Counts { edges: pairs.len() as u64, ..self.counts }
+    }
+
+    /// Why a file that was read to its end cannot be a whole trace, if so.
+    #[must_use]
+    pub fn incomplete(&self) -> Option<InputError> {
+        match (self.counts.events, self.entries) {
+            (0, None) => Some(InputError::whole(Reason::NoEvents)),
+            (0, Some((held, _))) if held > 0 => Some(InputError::whole(Reason::EventsMissing(held))),
+            _ => None,
+        }
+    }
+
+    /// What a reader of the verdict should know about the trace.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some((held, written)) = self.entries {
+            if written > held {
+                notes.push(format!(
+                    "the ring buffer was overrun before the first line: {} older events are not in the file",
+                    written - held
+                ));
+            }
+            if self.counts.events != held {
+                notes.push(format!(
+                    "the header speaks of {held} events, {} were read: the file is a part of a trace",
+                    self.counts.events
+                ));
+            }
+        }
+        notes
+    }
+
+    fn record(&mut self, at: At<'_>, record: &Record<'_>, op: &Op<'_>) {
+        self.counts.events += 1;
+        match op {
+            Op::Acquire { .. } => self.counts.acquisitions += 1,
+            Op::Release { .. } => self.counts.releases += 1,
+            _ => {}
+        }
+        let printed = record.flags.map_or(Level::Task, |flags| flags.level());
+        if printed == Level::Nmi {
+            return;
+        }
+        let key = key(record.pid, record.cpu);
+        let level = self.meet(key, record, printed, op);
+        self.observe(at, key, record, level);
+        match *op {
+            Op::Acquire { address, trylock, read, name } => {
+                let name = self.names.intern(name);
+                let in_interrupt = record.flags.is_some_and(|flags| flags.in_interrupt());
+                let mode = match (read, self.names.rule(name).recursive_read || in_interrupt) {
+                    (false, _) => Mode::Write,
+                    (true, false) => Mode::Read,
+                    (true, true) => Mode::RecursiveRead,
+                };
+                self.acquire(at, key, level, name, address, mode, trylock);
+            }
+            Op::Release { address, name } => self.release(at, key, level, address, name),
+            Op::IrqEnable { caller } => {
+                self.event(
+                    at,
+                    key,
+                    level,
+                    Event::Enable { context: Context::HardIrq, on: true, place: at.place() },
+                );
+                if level == Level::Task && memchr::memmem::find(caller, b"exit_to_user_mode").is_some() {
+                    self.event(at, key, level, Event::UserReturn { place: at.place() });
+                    self.ground(key);
+                }
+            }
+            Op::Exit => self.event(at, key, level, Event::Exit { place: at.place() }),
+            Op::Fork { child } if child != 0 => {
+                self.tasks.remove(&u64::from(child));
+                self.tasks.entry(u64::from(child)).or_insert_with(|| Who::new(b"", child)).grounded =
+                    Some(self.epoch);
+            }
+            // Written by a system call that the trace saw begin, since it took a lock there.
+            Op::Marker if self.holds_something(key) => self.ground(key),
+            _ => {}
+        }
+    }
+
+    /// Finds or makes the task, and says on which of its levels the event is.
+    fn meet(&mut self, key: u64, record: &Record<'_>, printed: Level, op: &Op<'_>) -> Level {
+        let who = self.tasks.entry(key).or_insert_with(|| Who::new(record.task, record.pid));
+        if *who.comm != *record.task && record.task != b"<...>" {
+            who.rename(record.task, record.pid);
+        }
+        if printed != Level::Task {
+            who.in_tail = true;
+            return printed;
+        }
+        let irqs_on = record.flags.is_none_or(|flags| flags.hard_on());
+        if irqs_on || matches!(op, Op::IrqEnable { .. } | Op::IrqDisable) {
+            who.in_tail = false;
+        }
+        if who.in_tail { Level::HardIrq } else { Level::Task }
+    }
+
+    /// Takes over the interrupt state that the flags show.
+    fn observe(&mut self, at: At<'_>, key: u64, record: &Record<'_>, level: Level) {
+        let Some(flags) = record.flags else { return };
+        let Some(task) = self.tasks.get_mut(&key).and_then(|who| who.stacks[level as usize].as_mut()) else {
+            return;
+        };
+        let irq = task.irq();
+        let (hard, soft) = (flags.hard_on(), flags.soft_on() && level == Level::Task);
+        let was = (irq.enabled(Context::HardIrq), irq.enabled(Context::SoftIrq));
+        if was == (hard, soft) {
+            return;
+        }
+        let place = at.place();
+        // Soft first: what hard interrupts find on when they come on is marked with them.
+        if was.0 || !hard {
+            task.set_enabled(Context::HardIrq, hard);
+        }
+        if hard && was.0 && soft && !was.1 {
+            self.event(at, key, level, Event::Enable { context: Context::SoftIrq, on: true, place });
+            return;
+        }
+        task.set_enabled(Context::SoftIrq, soft);
+        if hard && !was.0 {
+            self.event(at, key, level, Event::Enable { context: Context::HardIrq, on: true, place });
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the columns of one line")]
+    fn acquire(
+        &mut self,
+        at: At<'_>,
+        key: u64,
+        level: Level,
+        name: NameId,
+        address: u64,
+        mode: Mode,
+        trylock: bool,
+    ) {
+        self.unmatched_in_a_row = 0;
+        let Some(who) = self.tasks.get_mut(&key) else { return };
+        let task = who.stack(level, &mut self.stacks_made, &mut self.engine);
+        let instance = Instance(address);
+        let rule = self.names.rule(name);
+        let check = !rule.unchecked;
+        let subclass = if rule.subclass_on_nesting { depth_of(&self.names, task, name, instance) } else { 0 };
+        let nest = self.names.nest(name).and_then(|nest| {
+            let held = task.held().iter().rfind(|held| self.names.name_of(held.bits.class()) == nest);
+            held.map(|held| held.instance)
+        });
+        let class = self.names.class(&mut self.engine, name, address, subclass);
+        note_use(&mut self.used, &mut self.counts, class);
+        let acquisition =
+            Acquisition { class, instance, mode, trylock, check, sync: false, nest, place: at.place() };
+        let outcome = self.engine.step(task, Event::Acquire(acquisition));
+        self.take(at, outcome);
+    }
+
+    fn release(&mut self, at: At<'_>, key: u64, level: Level, address: u64, name: &[u8]) {
+        let instance = Instance(address);
+        let Some(who) = self.tasks.get_mut(&key) else { return };
+        // Its own level first; but what a missing line left on another level is released all the same.
+        let others = [Level::Task, Level::SoftIrq, Level::HardIrq, Level::HardInSoft];
+        let holds = |who: &Who, level: Level| {
+            who.stacks[level as usize].as_ref().is_some_and(|task| task.holds(instance))
+        };
+        let found = std::iter::once(level).chain(others).find(|level| holds(who, *level));
+        let place = at.place();
+        if let Some(found) = found {
+            self.event(at, key, found, Event::Release { instance, place });
+            return;
+        }
+        self.unmatched_in_a_row += 1;
+        if self.unmatched_in_a_row == HOLE {
+            self.epoch += 1;
+        }
+        if level != Level::Task || who.grounded != Some(self.epoch) {
+            self.counts.unmatched += 1;
+            return;
+        }
+        let task = who.stack(level, &mut self.stacks_made, &mut self.engine);
+        let mut outcome = self.engine.step(task, Event::Release { instance, place });
+        for finding in &mut outcome.findings {
+            name_balance(finding, &String::from_utf8_lossy(name));
+        }
+        self.take(at, outcome);
+    }
+
+    /// Gives the engine an event of a stack, if the stack exists.
+    fn event(&mut self, at: At<'_>, key: u64, level: Level, event: Event) {
+        if let Some(task) = self.tasks.get_mut(&key).and_then(|who| who.stacks[level as usize].as_mut()) {
+            let outcome = self.engine.step(task, event);
+            self.take(at, outcome);
+        }
+    }
+
+    /// Keeps the findings that are new.
+    fn take(&mut self, at: At<'_>, outcome: Outcome) {
+        for finding in outcome.findings {
+            let count = self.reported.entry(finding.report.signature.clone()).or_insert(0);
+            *count += 1;
+            if *count > 1 {
+                self.counts.repeated += 1;
+                continue;
+            }
+            self.findings.push(Found {
+                line: at.number,
+                source: String::from_utf8_lossy(at.line).trim().to_owned(),
+                report: finding.report,
+            });
+        }
+    }
+
+    fn ground(&mut self, key: u64) {
+        if let Some(who) = self.tasks.get_mut(&key) {
+            who.grounded = Some(self.epoch);
+        }
+    }
+
+    fn holds_something(&self, key: u64) -> bool {
+        let stack = self.tasks.get(&key).and_then(|who| who.stacks[Level::Task as usize].as_ref());
+        stack.is_some_and(|task| !task.held().is_empty())
+    }
+
+    /// Events are missing from the file here: what is held now is not known.
+    fn forget_holds(&mut self) {
+        self.epoch += 1;
+        self.tasks.clear();
+    }
+}
+
+impl Who {
+    fn new(comm: &[u8], pid: u32) -> Self {
+        let mut who = Who {
+            comm: Box::default(),
+            name: Arc::from(""),
+            stacks: Default::default(),
+            in_tail: false,
+            grounded: None,
+        };
+        who.rename(comm, pid);
+        who
+    }
+
+    fn rename(&mut self, comm: &[u8], pid: u32) {
+        self.comm = comm.into();
+        self.name = format!("{}-{pid}", String::from_utf8_lossy(comm)).into();
+        for stack in self.stacks.iter_mut().flatten() {
+            stack.name = self.name.clone();
+        }
+    }
+
+    /// The stack of a level, made when it is first needed.
+    fn stack(&mut self, level: Level, made: &mut u32, engine: &mut Engine) -> &mut Task {
+        self.stacks[level as usize].get_or_insert_with(|| {
+            *made += 1;
+            let mut task = Box::new(Task::new(TaskId(*made), self.name.clone(), u64::MAX));
+            let enters: &[Context] = match level {
+                Level::Task | Level::Nmi => &[],
+                Level::SoftIrq => &[Context::SoftIrq],
+                Level::HardIrq => &[Context::HardIrq],
+                Level::HardInSoft => &[Context::SoftIrq, Context::HardIrq],
+            };
+            for context in enters {
+                engine.step(&mut task, Event::Context { context: *context, enter: true, threaded: false });
+            }
+            task
+        })
+    }
+}
+
+/// A PID, or for the idle tasks the CPU.
+fn key(pid: u32, cpu: u32) -> u64 {
+    if pid == 0 { 1 << 32 | u64::from(cpu) } else { u64::from(pid) }
+}
+
+/// How many other locks of the name the task holds; 0 if it holds this very one.
+fn depth_of(names: &Names<'_>, task: &Task, name: NameId, instance: Instance) -> u8 {
+    let mut depth = 0;
+    for held in task.held().iter().filter(|held| names.name_of(held.bits.class()) == name) {
+        if held.instance == instance {
+            return 0;
+        }
+        depth = (depth + 1).min(SUBCLASSES - 1);
+    }
+    depth
+}
+
+fn note_use(used: &mut Vec<bool>, counts: &mut Counts, class: ClassId) {
+    if used.len() <= class.index() {
+        used.resize(class.index() + 1, false);
+    }
+    if !std::mem::replace(&mut used[class.index()], true) {
+        counts.classes += 1;
+    }
+}
+
+/// A release event names its lock; the engine, which did not find it, cannot.
+fn name_balance(finding: &mut Finding, name: &str) {
+    if finding.report.kind == ReportKind::Balance {
+        finding.report.signature = format!("{}:{name}", ReportKind::Balance);
+        if let Some(wanted) = &mut finding.report.wanted {
+            wanted.lock.class = name.to_owned();
+        }
+    }
+}
+
+/// Teaches the engine the declared orders, as if a task had taken the locks that way.
+fn declare(engine: &mut Engine, names: &mut Names<'_>, annotations: &Annotations) {
+    let mut task = Task::new(TaskId(0), Arc::from("declared order"), u64::MAX);
+    for order in annotations.orders() {
+        let instances = (1..).map(Instance);
+        for ((mode, name), instance) in order.iter().zip(instances.clone()) {
+            let name = names.intern(name.as_bytes());
+            let class = names.class(engine, name, instance.0, 0);
+            let acquisition = Acquisition {
+                class,
+                instance,
+                mode: *mode,
+                trylock: false,
+                check: true,
+                sync: false,
+                nest: None,
+                place: Place::Unknown,
+            };
+            engine.step(&mut task, Event::Acquire(acquisition));
+        }
+        for instance in instances.take(order.len()) {
+            engine.step(&mut task, Event::Release { instance, place: Place::Unknown });
+        }
+    }
+}
