@@ -7,6 +7,7 @@
 
 mod litmus;
 mod output;
+mod replay;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Run litmus files: small lock programs with their expected findings
     Litmus(litmus::Args),
+    /// Judge a recorded kernel lock trace
+    Replay(replay::Args),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -51,5 +54,6 @@ pub(crate) fn main() -> ExitCode {
 fn run(command: &Command, out: &mut Output) -> Result<Status, Failure> {
     match command {
         Command::Litmus(args) => litmus::run(args, out),
+        Command::Replay(args) => replay::run(args, out),
     }
 }

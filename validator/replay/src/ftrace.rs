@@ -15,6 +15,8 @@
 
 use thiserror::Error;
 
+use crate::lkx::{self, FullAcquire};
+
 /// Why a line is not a line of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -309,6 +311,8 @@ pub enum Op<'a> {
         /// The name given to the lock.
         name: &'a [u8],
     },
+    /// `lkx_acquire`: an acquisition with all its arguments.
+    FullAcquire(FullAcquire<'a>),
     /// Hard interrupts are switched on; by which function, if that is printed.
     IrqEnable {
         /// The function.
@@ -316,6 +320,8 @@ pub enum Op<'a> {
     },
     /// Hard interrupts are switched off.
     IrqDisable,
+    /// The CPU goes over to another task.
+    Switch,
     /// The task ends.
     Exit,
     /// A task is made.
@@ -341,8 +347,14 @@ impl<'a> Record<'a> {
                 let (address, name) = address(self.text)?;
                 Ok(Op::Release { address, name: named(name)? })
             }
+            b"lkx_acquire" => lkx::acquire(self.text).map(Op::FullAcquire),
+            b"lkx_release" => {
+                let (address, name) = lkx::release(self.text)?;
+                Ok(Op::Release { address, name })
+            }
             b"irq_enable" => Ok(Op::IrqEnable { caller: field(self.text, b"caller=").unwrap_or_default() }),
             b"irq_disable" => Ok(Op::IrqDisable),
+            b"sched_switch" => Ok(Op::Switch),
             b"sched_process_exit" => Ok(Op::Exit),
             b"sched_process_fork" => {
                 let child = field(self.text, b" child_pid=").and_then(|child| number(child).0);
@@ -371,7 +383,7 @@ fn named(name: &[u8]) -> Result<&[u8], Malformed> {
 }
 
 /// An address and what is behind the space after it.
-fn address(text: &[u8]) -> Result<(u64, &[u8]), Malformed> {
+pub(crate) fn address(text: &[u8]) -> Result<(u64, &[u8]), Malformed> {
     let (word, rest) = word(text);
     if word.starts_with(b"(") && word.ends_with(b"ptrval____)") || word == b"(null)" {
         return Err(Malformed::HiddenAddress);

@@ -9,8 +9,8 @@
 //! Three things the events leave open, and how they are decided:
 //!
 //! * *The end of a hard interrupt.* The kernel clears the context column a little before its lockdep does. Events
-//!   of a task that still has interrupts off after an event in an interrupt, with no `irq_enable` or
-//!   `irq_disable` between them, belong to the interrupt.
+//!   of a task that still has interrupts off after an event in an interrupt, with no switch of interrupts or of
+//!   tasks on that CPU between them, belong to the interrupt.
 //! * *Interrupts on while a lock is held.* Each `irq_enable`, and each event whose flags are on again, marks what
 //!   the stack holds then.
 //! * *A release without an acquisition.* What was taken before the trace began cannot be told from a mistake,
@@ -26,7 +26,7 @@
 
 use std::sync::Arc;
 
-use lockdep::engine::{Engine, Finding, Outcome, Task};
+use lockdep::engine::{ClassDef, Engine, Finding, Outcome, Task};
 use lockdep::event::{Acquisition, Event};
 use lockdep::ids::{ClassId, Instance, TaskId};
 use lockdep::limits::SUBCLASSES;
@@ -36,6 +36,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::classes::Annotations;
 use crate::ftrace::{self, Level, Line, Op, Record};
 use crate::input::{InputError, Reason, binary_byte};
+use crate::lkx::FullAcquire;
 use crate::names::{NameId, Names};
 
 /// Unmatched releases in a row, without any acquisition between them, that mean that events are missing.
@@ -77,8 +78,6 @@ struct Who {
     comm: Box<[u8]>,
     name: Arc<str>,
     stacks: [Option<Box<Task>>; LEVELS],
-    /// The last event was in an interrupt, and its end was not seen yet.
-    in_tail: bool,
     /// The epoch in which it was known to hold nothing but what the trace shows.
     grounded: Option<u32>,
 }
@@ -91,6 +90,8 @@ pub struct Judge<'a> {
     engine: Engine,
     names: Names<'a>,
     tasks: FxHashMap<u64, Who>,
+    /// For each CPU, the task whose interrupt is not known to have ended.
+    tails: FxHashMap<u32, u64>,
     stacks_made: u32,
     /// Rises when events are missing and nothing is known any more about who holds what.
     epoch: u32,
@@ -101,6 +102,13 @@ pub struct Judge<'a> {
     reported: FxHashMap<String, u64>,
     findings: Vec<Found>,
     entries: Option<(u64, u64)>,
+}
+
+/// Which interrupts may come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Irqs {
+    hard: bool,
+    soft: bool,
 }
 
 /// Where an event happened, for everything that may find something.
@@ -129,6 +137,7 @@ impl<'a> Judge<'a> {
             engine,
             names,
             tasks: FxHashMap::default(),
+            tails: FxHashMap::default(),
             stacks_made: 0,
             epoch: 0,
             unmatched_in_a_row: 0,
@@ -187,6 +196,13 @@ impl<'a> Judge<'a> {
         &self.engine
     }
 
+    /// The address of a class's key, where it is known: in the form with all arguments, and for static locks that
+    /// are classes of their own.
+    #[must_use]
+    pub fn key_of(&self, class: ClassId) -> Option<u64> {
+        self.names.key_of(class)
+    }
+
     /// How much was read and learned.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -229,7 +245,7 @@ impl<'a> Judge<'a> {
     fn record(&mut self, at: At<'_>, record: &Record<'_>, op: &Op<'_>) {
         self.counts.events += 1;
         match op {
-            Op::Acquire { .. } => self.counts.acquisitions += 1,
+            Op::Acquire { .. } | Op::FullAcquire(_) => self.counts.acquisitions += 1,
             Op::Release { .. } => self.counts.releases += 1,
             _ => {}
         }
@@ -238,8 +254,20 @@ impl<'a> Judge<'a> {
             return;
         }
         let key = key(record.pid, record.cpu);
-        let level = self.meet(key, record, printed, op);
-        self.observe(at, key, record, level);
+        let mut level = self.meet(key, record, printed, op);
+        let mut irqs = record
+            .flags
+            .map(|flags| Irqs { hard: flags.hard_on(), soft: flags.soft_on() && level == Level::Task });
+        if let Op::FullAcquire(full) = op {
+            level = full.level;
+            irqs = Some(Irqs { hard: full.hard_on, soft: full.soft_on });
+        }
+        if matches!(op, Op::Acquire { .. } | Op::FullAcquire(_)) {
+            self.ready(key, level, irqs);
+        }
+        if let Some(irqs) = irqs {
+            self.observe(at, key, level, irqs);
+        }
         match *op {
             Op::Acquire { address, trylock, read, name } => {
                 let name = self.names.intern(name);
@@ -249,7 +277,13 @@ impl<'a> Judge<'a> {
                     (true, false) => Mode::Read,
                     (true, true) => Mode::RecursiveRead,
                 };
-                self.acquire(at, key, level, name, address, mode, trylock);
+                let acquisition = self.infer(at, key, level, name, address);
+                let acquisition = acquisition.map(|known| Acquisition { mode, trylock, ..known });
+                self.acquire(at, key, level, acquisition);
+            }
+            Op::FullAcquire(ref full) => {
+                let acquisition = self.complete(at, full);
+                self.acquire(at, key, level, Some(acquisition));
             }
             Op::Release { address, name } => self.release(at, key, level, address, name),
             Op::IrqEnable { caller } => {
@@ -283,57 +317,68 @@ impl<'a> Judge<'a> {
             who.rename(record.task, record.pid);
         }
         if printed != Level::Task {
-            who.in_tail = true;
+            self.tails.insert(record.cpu, key);
             return printed;
         }
         let irqs_on = record.flags.is_none_or(|flags| flags.hard_on());
-        if irqs_on || matches!(op, Op::IrqEnable { .. } | Op::IrqDisable) {
-            who.in_tail = false;
+        let switched = matches!(op, Op::IrqEnable { .. } | Op::IrqDisable | Op::Switch);
+        match self.tails.get(&record.cpu) {
+            Some(interrupted) if *interrupted == key && !irqs_on && !switched => Level::HardIrq,
+            Some(_) => {
+                self.tails.remove(&record.cpu);
+                Level::Task
+            }
+            None => Level::Task,
         }
-        if who.in_tail { Level::HardIrq } else { Level::Task }
     }
 
-    /// Takes over the interrupt state that the flags show.
-    fn observe(&mut self, at: At<'_>, key: u64, record: &Record<'_>, level: Level) {
-        let Some(flags) = record.flags else { return };
+    /// Makes the stack that an acquisition needs.
+    fn ready(&mut self, key: u64, level: Level, irqs: Option<Irqs>) {
+        let Some(who) = self.tasks.get_mut(&key).filter(|who| who.stacks[level as usize].is_none()) else {
+            return;
+        };
+        let task = who.stack(level, &mut self.stacks_made, &mut self.engine);
+        if let Some(irqs) = irqs {
+            task.set_enabled(Context::HardIrq, irqs.hard);
+            task.set_enabled(Context::SoftIrq, irqs.soft);
+        }
+    }
+
+    /// Takes over the interrupt state that an event shows.
+    fn observe(&mut self, at: At<'_>, key: u64, level: Level, irqs: Irqs) {
         let Some(task) = self.tasks.get_mut(&key).and_then(|who| who.stacks[level as usize].as_mut()) else {
             return;
         };
-        let irq = task.irq();
-        let (hard, soft) = (flags.hard_on(), flags.soft_on() && level == Level::Task);
-        let was = (irq.enabled(Context::HardIrq), irq.enabled(Context::SoftIrq));
-        if was == (hard, soft) {
+        let was =
+            Irqs { hard: task.irq().enabled(Context::HardIrq), soft: task.irq().enabled(Context::SoftIrq) };
+        if was == irqs {
             return;
         }
-        let place = at.place();
-        // Soft first: what hard interrupts find on when they come on is marked with them.
-        if was.0 || !hard {
-            task.set_enabled(Context::HardIrq, hard);
+        let on = |context| Event::Enable { context, on: true, place: at.place() };
+        if !irqs.hard {
+            task.set_enabled(Context::HardIrq, false);
         }
-        if hard && was.0 && soft && !was.1 {
-            self.event(at, key, level, Event::Enable { context: Context::SoftIrq, on: true, place });
+        if irqs.hard && was.hard && irqs.soft {
+            self.event(at, key, level, on(Context::SoftIrq));
             return;
         }
-        task.set_enabled(Context::SoftIrq, soft);
-        if hard && !was.0 {
-            self.event(at, key, level, Event::Enable { context: Context::HardIrq, on: true, place });
+        // Before hard interrupts: what they find on when they come on is marked with them.
+        task.set_enabled(Context::SoftIrq, irqs.soft);
+        if irqs.hard && !was.hard {
+            self.event(at, key, level, on(Context::HardIrq));
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the columns of one line")]
-    fn acquire(
+    /// What a plain event leaves open about an acquisition: class, subclass, nest lock, and whether it is checked.
+    fn infer(
         &mut self,
         at: At<'_>,
         key: u64,
         level: Level,
         name: NameId,
         address: u64,
-        mode: Mode,
-        trylock: bool,
-    ) {
-        self.unmatched_in_a_row = 0;
-        let Some(who) = self.tasks.get_mut(&key) else { return };
-        let task = who.stack(level, &mut self.stacks_made, &mut self.engine);
+    ) -> Option<Acquisition> {
+        let task = self.tasks.get(&key)?.stacks[level as usize].as_ref()?;
         let instance = Instance(address);
         let rule = self.names.rule(name);
         let check = !rule.unchecked;
@@ -343,11 +388,28 @@ impl<'a> Judge<'a> {
             held.map(|held| held.instance)
         });
         let class = self.names.class(&mut self.engine, name, address, subclass);
-        note_use(&mut self.used, &mut self.counts, class);
-        let acquisition =
-            Acquisition { class, instance, mode, trylock, check, sync: false, nest, place: at.place() };
-        let outcome = self.engine.step(task, Event::Acquire(acquisition));
-        self.take(at, outcome);
+        Some(Acquisition { check, nest, ..plain(class, instance, at.place()) })
+    }
+
+    /// An acquisition of which everything is known.
+    fn complete(&mut self, at: At<'_>, full: &FullAcquire<'_>) -> Acquisition {
+        let name = self.names.intern(full.name);
+        let def = ClassDef { subclass: full.subclass, ..full.class_def() };
+        let class = self.names.class_of_key(&mut self.engine, (None, full.key), name, def);
+        Acquisition {
+            mode: full.mode,
+            trylock: full.trylock,
+            check: full.check,
+            nest: (full.nest != 0).then_some(Instance(full.nest)),
+            ..plain(class, Instance(full.address), at.place())
+        }
+    }
+
+    fn acquire(&mut self, at: At<'_>, key: u64, level: Level, acquisition: Option<Acquisition>) {
+        let Some(acquisition) = acquisition else { return };
+        self.unmatched_in_a_row = 0;
+        note_use(&mut self.used, &mut self.counts, acquisition.class);
+        self.event(at, key, level, Event::Acquire(acquisition));
     }
 
     fn release(&mut self, at: At<'_>, key: u64, level: Level, address: u64, name: &[u8]) {
@@ -425,13 +487,8 @@ impl<'a> Judge<'a> {
 
 impl Who {
     fn new(comm: &[u8], pid: u32) -> Self {
-        let mut who = Who {
-            comm: Box::default(),
-            name: Arc::from(""),
-            stacks: Default::default(),
-            in_tail: false,
-            grounded: None,
-        };
+        let mut who =
+            Who { comm: Box::default(), name: Arc::from(""), stacks: Default::default(), grounded: None };
         who.rename(comm, pid);
         who
     }
@@ -480,6 +537,21 @@ fn depth_of(names: &Names<'_>, task: &Task, name: NameId, instance: Instance) ->
     depth
 }
 
+/// An exclusive acquisition without anything special.
+fn plain(class: ClassId, instance: Instance, place: Place) -> Acquisition {
+    Acquisition {
+        class,
+        instance,
+        mode: Mode::Write,
+        trylock: false,
+        check: true,
+        sync: false,
+        nest: None,
+        rank: None,
+        place,
+    }
+}
+
 fn note_use(used: &mut Vec<bool>, counts: &mut Counts, class: ClassId) {
     if used.len() <= class.index() {
         used.resize(class.index() + 1, false);
@@ -507,16 +579,7 @@ fn declare(engine: &mut Engine, names: &mut Names<'_>, annotations: &Annotations
         for ((mode, name), instance) in order.iter().zip(instances.clone()) {
             let name = names.intern(name.as_bytes());
             let class = names.class(engine, name, instance.0, 0);
-            let acquisition = Acquisition {
-                class,
-                instance,
-                mode: *mode,
-                trylock: false,
-                check: true,
-                sync: false,
-                nest: None,
-                place: Place::Unknown,
-            };
+            let acquisition = Acquisition { mode: *mode, ..plain(class, instance, Place::Unknown) };
             engine.step(&mut task, Event::Acquire(acquisition));
         }
         for instance in instances.take(order.len()) {

@@ -17,6 +17,7 @@ pub mod classes;
 pub mod ftrace;
 pub mod input;
 pub mod judge;
+pub mod lkx;
 mod names;
 pub mod output;
 

@@ -31,9 +31,11 @@ pub(crate) struct Names<'a> {
     annotations: &'a Annotations,
     index: FxHashMap<Box<[u8]>, NameId>,
     names: Vec<Name>,
-    /// Static locks that are classes of their own, and the keys of the form with all arguments.
-    keys: FxHashMap<(NameId, u64), Subclasses>,
+    /// Static locks that are classes of their own, by name and address, and the keys of the form with all
+    /// arguments, by address alone.
+    keys: FxHashMap<(Option<NameId>, u64), Subclasses>,
     name_of_class: Vec<NameId>,
+    key_of_class: FxHashMap<ClassId, u64>,
 }
 
 /// Static locks of the kernel image and its modules lie above this address (x86-64 and arm64 agree on it closely
@@ -48,6 +50,7 @@ impl<'a> Names<'a> {
             names: Vec::new(),
             keys: FxHashMap::default(),
             name_of_class: Vec::new(),
+            key_of_class: FxHashMap::default(),
         }
     }
 
@@ -80,41 +83,51 @@ impl<'a> Names<'a> {
         self.name_of_class[class.index()]
     }
 
+    /// The key of a class, where the events name it or the address is it.
+    pub(crate) fn key_of(&self, class: ClassId) -> Option<u64> {
+        self.key_of_class.get(&class).copied()
+    }
+
     /// The class of a lock of this name at this address.
     pub(crate) fn class(&mut self, engine: &mut Engine, name: NameId, address: u64, subclass: u8) -> ClassId {
+        let def = ClassDef { subclass, ..ClassDef::named("") };
         if self.rule(name).instance_class && address >= STATIC_FROM {
-            return self.class_of_key(engine, name, address, subclass);
+            return self.class_of_key(engine, (Some(name), address), name, def);
         }
         let entry = &mut self.names[name.0 as usize];
         if let Some(class) = entry.classes[usize::from(subclass)] {
             return class;
         }
-        let class = register(engine, &entry.text, &entry.classes, subclass);
+        let class = register(engine, &entry.text, &entry.classes, def);
         entry.classes[usize::from(subclass)] = Some(class);
         self.name_of_class.push(name);
         class
     }
 
-    /// The class of a key.
+    /// The class of a key; `name` and `def` count when it is new.
     pub(crate) fn class_of_key(
         &mut self,
         engine: &mut Engine,
+        key: (Option<NameId>, u64),
         name: NameId,
-        key: u64,
-        subclass: u8,
+        def: ClassDef,
     ) -> ClassId {
-        let classes = self.keys.entry((name, key)).or_default();
-        if let Some(class) = classes[usize::from(subclass)] {
+        let subclass = usize::from(def.subclass);
+        // The first key of a name takes over what was declared about the name.
+        let declared = &mut self.names[name.0 as usize].classes;
+        let classes = self.keys.entry(key).or_insert_with(|| std::mem::take(declared));
+        if let Some(class) = classes[subclass] {
             return class;
         }
-        let class = register(engine, &self.names[name.0 as usize].text, classes, subclass);
-        classes[usize::from(subclass)] = Some(class);
+        let class = register(engine, &self.names[name.0 as usize].text, classes, def);
+        classes[subclass] = Some(class);
         self.name_of_class.push(name);
+        self.key_of_class.insert(class, key.1);
         class
     }
 }
 
-fn register(engine: &mut Engine, name: &str, known: &Subclasses, subclass: u8) -> ClassId {
+fn register(engine: &mut Engine, name: &str, known: &Subclasses, def: ClassDef) -> ClassId {
     let sibling = known.iter().flatten().next().copied();
-    engine.register(ClassDef { subclass, sibling, ..ClassDef::named(name) })
+    engine.register(ClassDef { name: name.into(), sibling, ..def })
 }

@@ -8,12 +8,16 @@ use serde_json::{Value, json};
 
 use crate::Replay;
 
-/// Writes the verdict for people: one summary line, then each finding with the line of the trace.
+/// Writes the verdict for people: one summary line, then each finding with the line of the trace. A file in
+/// which nothing could be read has none.
 ///
 /// # Errors
 /// If `out` cannot be written to.
 pub fn text(out: &mut dyn Write, replay: &Replay) -> io::Result<()> {
     let counts = &replay.counts;
+    if counts.events == 0 && replay.error.is_some() {
+        return Ok(());
+    }
     let verdict = match (replay.findings.len(), &replay.error) {
         (0, Some(_)) => "no finding before the broken place".to_owned(),
         (0, None) => "no finding".to_owned(),
@@ -32,8 +36,10 @@ pub fn text(out: &mut dyn Write, replay: &Replay) -> io::Result<()> {
         writeln!(out, "\n{}:{}: {}", replay.file, found.line, found.source)?;
         writeln!(out, "{}", found.report)?;
     }
-    if counts.repeated > 0 {
-        writeln!(out, "\n{}: {} more findings of the same causes", replay.file, counts.repeated)?;
+    match counts.repeated {
+        0 => {}
+        1 => writeln!(out, "\n{}: 1 more finding of the same cause", replay.file)?,
+        n => writeln!(out, "\n{}: {n} more findings of the same causes", replay.file)?,
     }
     Ok(())
 }

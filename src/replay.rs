@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lockdep replay TRACE…`: a recorded kernel lock trace, judged by our engine.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use lockdep_replay::{Annotations, Options, Replay, output, replay_file};
+
+use crate::app::output::{Failure, Format, Output, Status};
+
+/// Judge a recorded kernel lock trace.
+///
+/// TRACE is what `cat trace` prints with the events lock_acquire and lock_release on, plain or gzip (`-` is standard
+/// input); recording irq_enable, irq_disable, sched_switch, sched_process_fork and sched_process_exit as well makes the
+/// verdict sharper. Each trace is judged on its own. A lock's name is its class; what that leaves open (recursive
+/// reads, unchecked locks, subclasses, nesting) is declared in an annotation file, and the names of a Linux kernel
+/// are built in.
+///
+/// Exit status 0: no finding; 1: a finding; 2: a trace or an annotation file cannot be read to its end (what was read
+/// before is judged and printed all the same).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Traces to judge
+    #[arg(required = true, value_name = "TRACE")]
+    traces: Vec<PathBuf>,
+    /// Annotations of lock names, added to the built-in ones
+    ///
+    /// One line for each name: `NAME: WORD, WORD…`, where WORD is recursive-read, unchecked, instance-class (each
+    /// static lock of the name is a class of its own), subclass-on-nesting, nest=NAME or plain; `*` at the start or
+    /// end of NAME stands for anything, and the last line that fits counts. `order: NAME < NAME…` declares an
+    /// order that was known before the first event.
+    #[arg(long, value_name = "FILE")]
+    classes: Vec<PathBuf>,
+    /// Leave the built-in annotations out
+    #[arg(long)]
+    no_builtin: bool,
+    /// End at the first finding of a trace, as the kernel does
+    #[arg(long)]
+    stop_at_first: bool,
+    /// How results are written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
+    let annotations = annotations(args)?;
+    let options = Options { stop_at_first: args.stop_at_first };
+    let mut errors = Vec::new();
+    let mut findings = false;
+    let mut done = Vec::new();
+    for trace in &args.traces {
+        let replay = watched(trace, &annotations, options);
+        findings |= !replay.findings.is_empty();
+        errors.extend(replay.error.as_ref().map(|error| format!("{}: {error}", replay.file)));
+        match args.format {
+            Format::Text => output::text(out, &replay)?,
+            Format::Json => done.push(replay),
+        }
+    }
+    if args.format == Format::Json {
+        out.json(&output::json(&done))?;
+    }
+    if !errors.is_empty() {
+        out.finish()?;
+        return Err(Failure::user(errors.join("\nlockdep: ")));
+    }
+    Ok(if findings { Status::Finding } else { Status::AsExpected })
+}
+
+fn annotations(args: &Args) -> Result<Annotations, Failure> {
+    let mut annotations = if args.no_builtin { Annotations::none() } else { Annotations::builtin() };
+    for file in &args.classes {
+        let name = file.display();
+        let text =
+            std::fs::read_to_string(file).map_err(|error| Failure::user(format!("{name}: {error}")))?;
+        annotations.add(&text).map_err(|error| Failure::user(format!("{name}: {error}")))?;
+    }
+    Ok(annotations)
+}
+
+/// Replays with a progress bar, if somebody sits at a terminal.
+fn watched(trace: &Path, annotations: &Annotations, options: Options) -> Replay {
+    if !io::stderr().is_terminal() {
+        return replay_file(trace, annotations, options, &mut |_| {});
+    }
+    let length = std::fs::metadata(trace).map_or(0, |data| data.len());
+    let bar = ProgressBar::new(length);
+    let style = ProgressStyle::with_template("{wide_msg} {bar:30} {bytes}/{total_bytes} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(trace.display().to_string());
+    let replay = replay_file(trace, annotations, options, &mut |read| bar.set_position(read));
+    bar.finish_and_clear();
+    replay
+}
