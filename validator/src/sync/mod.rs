@@ -44,6 +44,8 @@
 //! locked. Locks that other code makes with `lock_api::Mutex::<RawMutex, _>::new` have no place of construction;
 //! they take part in held and exit checks but in no ordering rule.
 
+use crate::hook::{self, Acquire, LockMap};
+
 mod condvar;
 mod mutex;
 mod reentrant;
@@ -62,10 +64,10 @@ pub use rwlock::{
 };
 pub use watched::{Watched, might_lock};
 
-/// Runs a hook; if it unwinds, runs `undo` before the panic goes on.
+/// The hook after a try that got the lock; if it unwinds, `undo` gives the lock back before the panic goes on.
 #[inline]
 #[track_caller]
-fn or_undo(hook: impl FnOnce(), undo: impl FnMut()) {
+fn tried(map: &LockMap, how: Acquire<'_>, undo: impl FnMut()) {
     struct Undo<F: FnMut()>(F);
     impl<F: FnMut()> Drop for Undo<F> {
         fn drop(&mut self) {
@@ -73,6 +75,6 @@ fn or_undo(hook: impl FnOnce(), undo: impl FnMut()) {
         }
     }
     let undo = Undo(undo);
-    hook();
+    hook::acquire(map, how.trylock());
     core::mem::forget(undo);
 }

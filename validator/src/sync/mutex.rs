@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use lock_api::RawMutex as _;
 
-use super::or_undo;
+use super::tried;
 use super::watched::{Watched, sealed::Sealed};
 use crate::hook::{self, Acquire, LockClass, LockMap};
 
@@ -48,7 +48,7 @@ impl RawMutex {
         if got {
             // SAFETY: the try got the lock, and if the hook unwinds nobody else will unlock it.
             let undo = || unsafe { self.inner().unlock() };
-            or_undo(|| hook::acquire(&self.map, Acquire::WRITE.trylock()), undo);
+            tried(&self.map, Acquire::WRITE, undo);
         }
         got
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lock_api::{RawRwLock as _, RawRwLockRecursive as _, RawRwLockUpgrade as _};
 
-use super::super::or_undo;
+use super::super::tried;
 use crate::event::Mode;
 use crate::hook::{self, Acquire, LockClass, LockMap};
 
@@ -55,7 +55,7 @@ impl RawRwLock {
     fn after_try_read(&self, how: Acquire<'_>, got: bool) -> bool {
         if got {
             // SAFETY: the try got the lock, and if the hook unwinds nobody else will unlock it.
-            or_undo(|| hook::acquire(&self.map, how.trylock()), || unsafe { self.inner.unlock_shared() });
+            tried(&self.map, how, || unsafe { self.inner.unlock_shared() });
         }
         got
     }
@@ -66,7 +66,7 @@ impl RawRwLock {
         if got {
             // SAFETY: the try got the lock, and if the hook unwinds nobody else will unlock it.
             let undo = || unsafe { self.inner.unlock_upgradable() };
-            or_undo(|| hook::acquire(&self.map, Acquire::UPGRADABLE.trylock()), undo);
+            tried(&self.map, Acquire::UPGRADABLE, undo);
         }
         got
     }
@@ -77,7 +77,7 @@ impl RawRwLock {
         if got {
             // SAFETY: the try got the lock, and if the hook unwinds nobody else will unlock it.
             let undo = || unsafe { self.inner.unlock_exclusive() };
-            or_undo(|| hook::acquire(&self.map, Acquire::WRITE.trylock()), undo);
+            tried(&self.map, Acquire::WRITE, undo);
         }
         got
     }
