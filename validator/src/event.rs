@@ -11,7 +11,7 @@
 use core::fmt;
 use core::panic::Location;
 
-use crate::ids::{ClassId, Instance};
+use crate::ids::{ClassId, Instance, LockId};
 
 /// How a lock is taken. A class is one node of the order graph whatever the mode; the mode decides which
 /// dependencies can block whom.
@@ -154,6 +154,8 @@ pub struct Acquisition {
     pub class: ClassId,
     /// The lock object. Meaningful only while the lock is held.
     pub instance: Instance,
+    /// The lock object for as long as it exists, if that is known.
+    pub lock: LockId,
     /// Write, read or recursive read.
     pub mode: Mode,
     /// The attempt could not block; it is reported only if it succeeded.
@@ -232,6 +234,11 @@ pub enum Event {
         len: u64,
         /// Where.
         place: Place,
+    },
+    /// A lock goes away that other locks of its class were nested with.
+    Dropped {
+        /// Which.
+        lock: LockId,
     },
     /// The task ends.
     Exit {

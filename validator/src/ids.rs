@@ -26,6 +26,16 @@ impl fmt::Debug for Instance {
     }
 }
 
+/// One lock object for as long as it exists, wherever it moves: a number that is never used again. 0 stands for a
+/// lock whose identity is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockId(pub u32);
+
+impl LockId {
+    /// Not known.
+    pub const UNKNOWN: LockId = LockId(0);
+}
+
 /// A task: one thread of control with its own stack of held locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub u32);

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use lockdep::engine::{ClassDef, Engine, Task};
 use lockdep::event::{Acquisition, Event, HeldAs, Mode, Place};
-use lockdep::ids::{ClassId, Instance, TaskId};
+use lockdep::ids::{ClassId, Instance, LockId, TaskId};
 use proptest::prelude::*;
 
 const TASKS: usize = 3;
@@ -250,6 +250,7 @@ impl Pair {
                 let acq = Acquisition {
                     class,
                     instance: instance(lock),
+                    lock: LockId::UNKNOWN,
                     mode,
                     trylock,
                     check,

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use lockdep::engine::{ClassDef, Engine, Finding, Outcome, Task};
 use lockdep::event::{Acquisition, Event};
-use lockdep::ids::{ClassId, Instance, TaskId};
+use lockdep::ids::{ClassId, Instance, LockId, TaskId};
 use lockdep::limits::SUBCLASSES;
 use lockdep::{Context, Mode, Place, Report, ReportKind};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -542,6 +542,8 @@ fn plain(class: ClassId, instance: Instance, place: Place) -> Acquisition {
     Acquisition {
         class,
         instance,
+        // An address may be used again: which lock is which is known only while it is held.
+        lock: LockId::UNKNOWN,
         mode: Mode::Write,
         trylock: false,
         check: true,

@@ -8,7 +8,8 @@
 //! 2. note in which context the class is taken ([`usage`]); if that is new, it must not be at odds with the class
 //!    itself ([`check::irq_state`]) or with another one along a known path ([`check::irq_inversion`]);
 //! 3. the nest lock, if one is named, is held ([`check::nest_missing`]);
-//! 4. no other lock of the class is held, unless the rules of the class allow it ([`check::recursive`]);
+//! 4. no other lock of the class is held, unless the rules of the class allow it ([`check::recursive`]), and if
+//!    they do, the order of the lock objects contradicts no earlier one ([`instances`]);
 //! 5. each new dependency from a held lock closes no cycle ([`check::circular`]), joins no interrupt-safe to an
 //!    interrupt-unsafe class ([`check::irq_order`]), and is then learned (`order.rs`);
 //! 6. push.
@@ -30,6 +31,7 @@
 pub mod check;
 pub mod class;
 pub mod graph;
+pub mod instances;
 mod order;
 pub mod task;
 pub mod usage;
@@ -45,6 +47,7 @@ use crate::ids::{ClassId, Instance};
 use crate::report::model::{Acquired, LockName, Report};
 use class::Classes;
 use graph::End;
+use instances::Instances;
 use task::mix;
 
 /// A report, and for each of its edges the number under which the graph knows it.
@@ -65,6 +68,8 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// True if the same event in the same state will lead to nothing new: its chain may be cached.
     pub clean: bool,
+    /// True if "the same state" includes which lock objects are held, not only their classes.
+    pub per_instance: bool,
 }
 
 /// What the engine has done so far; counted, so it can be asserted.
@@ -81,6 +86,7 @@ pub struct Counters {
 pub struct Engine {
     classes: Classes,
     graph: Graph,
+    instances: Instances,
     /// Cycles that a guard excuses, as long as it does.
     guarded: Vec<order::GuardedCycle>,
     reported: FxHashMap<check::Identity, u64>,
@@ -117,6 +123,12 @@ impl Engine {
     #[must_use]
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// The orders of single locks within a class.
+    #[must_use]
+    pub fn instances(&self) -> &Instances {
+        &self.instances
     }
 
     /// What was done so far.
@@ -166,6 +178,7 @@ impl Engine {
                 let report = check::freed::check(self, task, start, len, place);
                 self.found(&mut outcome, report);
             }
+            Event::Dropped { lock } => self.instances.remove(lock),
             Event::Exit { place } => {
                 let report = check::exit::check(self, task, place);
                 self.found(&mut outcome, report);
@@ -193,6 +206,7 @@ impl Engine {
         let entry = HeldLock {
             prev_key: task.key,
             instance: acq.instance,
+            lock: acq.lock,
             bits,
             nest: acq.nest.unwrap_or(Instance(0)),
             rank: acq.rank,
@@ -213,7 +227,7 @@ impl Engine {
         if !merged && !acq.trylock && acq.check {
             self.order(task, &entry, outcome);
         }
-        outcome.clean &= !self.instances_matter(task, &entry);
+        outcome.per_instance |= self.instances_matter(task, &entry);
         if !acq.sync {
             let key = if merged { task.key } else { mix(task.key, bits.word()) };
             task.push(entry, key);
@@ -236,8 +250,8 @@ impl Engine {
         self.found(outcome, finding);
     }
 
-    /// True if the verdict on this chain may change with the instances in it, so it must not be cached: a lock
-    /// of the same key is held already, and nothing serialises the two.
+    /// True if the verdict on this chain may change with the instances in it: a lock of the same key is held
+    /// already, and nothing serialises the two.
     fn instances_matter(&self, task: &Task, new: &HeldLock) -> bool {
         let group = self.classes.get(new.bits.class()).group;
         let related = |held: &HeldLock| self.classes.get(held.bits.class()).group == group;
@@ -346,6 +360,7 @@ impl Engine {
     /// If the validator itself is wrong.
     pub fn check_invariants(&self) {
         self.graph.check_invariants();
+        self.instances.check_invariants();
     }
 }
 

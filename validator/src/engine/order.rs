@@ -20,9 +20,10 @@
 //! nothing from nested acquisitions (`lockdep-facts` FN-2, FN-3, cases X2 to X5), and knows no guards (X8).
 
 use super::graph::Tasks;
+use super::instances::Nesting;
 use super::{Dependency, Engine, Finding, HeldLock, Hold, Outcome, Strength, Task, Wait, check, end_of};
 use crate::event::{Mode, Place};
-use crate::ids::{ClassId, Instance};
+use crate::ids::{ClassId, Instance, LockId};
 use crate::report::model::Severity;
 
 /// More guards than this on one dependency are not looked at: the cycle is then reported as an error.
@@ -54,6 +55,7 @@ impl Engine {
                 return;
             }
         }
+        self.nest_instances(task, new, outcome);
         let level = new.bits.irq().level();
         for (position, held) in task.held().iter().enumerate().rev() {
             if held.bits.irq().level() != level {
@@ -66,6 +68,33 @@ impl Engine {
             }
             if connects(task, position) {
                 break;
+            }
+        }
+    }
+
+    /// Records in which order the objects are taken, where the class does not say it.
+    fn nest_instances(&mut self, task: &Task, new: &HeldLock, outcome: &mut Outcome) {
+        if new.lock == LockId::UNKNOWN || new.bits.nest() || new.rank.is_some() {
+            return;
+        }
+        let group = self.classes.get(new.bits.class()).group;
+        for held in task.held() {
+            let other = held.lock != LockId::UNKNOWN && held.lock != new.lock;
+            if !other || self.classes.get(held.bits.class()).group != group || !held.bits.check() {
+                continue;
+            }
+            let nesting = Nesting {
+                from: (held.lock, held.bits.class()),
+                to: (new.lock, new.bits.class()),
+                strength: Strength::of(held.bits.mode(), new.bits.mode()),
+                held: end_of(held),
+                taken: end_of(new),
+                task: task.name.clone(),
+                tasks: Tasks::One(task.id),
+            };
+            if let Some(path) = self.instances.learn(&nesting) {
+                let finding = check::recursive::contradiction(self, task, held, new, &nesting, &path);
+                self.found(outcome, Some(finding));
             }
         }
     }

@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use crate::event::{Acquisition, Context, Mode, Place};
-use crate::ids::{ClassId, Instance, TaskId};
+use crate::ids::{ClassId, Instance, LockId, TaskId};
 
 /// The rolling key of a chain.
 pub type ChainKey = u64;
@@ -201,6 +201,8 @@ pub struct HeldLock {
     pub prev_key: ChainKey,
     /// The lock object.
     pub instance: Instance,
+    /// The same, for as long as the lock exists.
+    pub lock: LockId,
     /// What the rules look at.
     pub bits: Bits,
     /// The nest lock, if [`Bits::nest`].

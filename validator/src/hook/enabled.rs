@@ -3,12 +3,12 @@
 //! [`Thread::acquire_known`](crate::runtime) says so; everything else is [`crate::runtime::slow`].
 
 use core::panic::Location;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Acquire, Held, LockClass};
 use crate::engine::ClassDef;
 use crate::event::{Context, Event, HeldAs, Mode, Place};
-use crate::ids::Instance;
+use crate::ids::{Instance, LockId};
 use crate::report::model::Acquired;
 use crate::runtime::{Thread, Verdict, slow};
 
@@ -19,7 +19,18 @@ pub struct LockMap {
     /// Epoch of a validator in the high half, class number in the low half; 0 = not resolved.
     cache: AtomicU64,
     key: Key,
+    /// The lock's number for as long as it exists, given on first use; 0 before.
+    id: AtomicU32,
     check: bool,
+}
+
+impl Drop for LockMap {
+    fn drop(&mut self) {
+        let id = *self.id.get_mut();
+        if id != 0 {
+            slow::dropped(LockId(id));
+        }
+    }
 }
 
 /// What makes two locks one class. Two words.
@@ -70,7 +81,12 @@ impl LockMap {
     /// A map of this class.
     #[must_use]
     pub const fn new(class: &'static LockClass) -> Self {
-        LockMap { cache: AtomicU64::new(0), key: Key::Class(class), check: class.is_checked() }
+        LockMap {
+            cache: AtomicU64::new(0),
+            key: Key::Class(class),
+            id: AtomicU32::new(0),
+            check: class.is_checked(),
+        }
     }
 
     /// A map whose class is the place of the call; `kind` (for example `&"Mutex"`) becomes part of its name. A
@@ -78,7 +94,12 @@ impl LockMap {
     #[must_use]
     #[track_caller]
     pub const fn here(kind: &'static &'static str) -> Self {
-        LockMap { cache: AtomicU64::new(0), key: Key::Site(Location::caller(), kind), check: true }
+        LockMap {
+            cache: AtomicU64::new(0),
+            key: Key::Site(Location::caller(), kind),
+            id: AtomicU32::new(0),
+            check: true,
+        }
     }
 
     /// Gives a lock that is not held another class (kernel: `lockdep_set_class()`).
@@ -99,6 +120,23 @@ impl LockMap {
 
     pub(crate) fn remember(&self, word: u64) {
         self.cache.store(word, Ordering::Relaxed);
+    }
+
+    /// The lock's number; not known before [`identify`](Self::identify).
+    #[inline]
+    pub(crate) fn lock_id(&self) -> LockId {
+        LockId(self.id.load(Ordering::Relaxed))
+    }
+
+    /// Gives the lock its number, on first use.
+    pub(crate) fn identify(&self) -> LockId {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        if self.lock_id() == LockId::UNKNOWN {
+            let id = NEXT.fetch_add(1, Ordering::Relaxed);
+            // Another thread may have been first; then its number stands, and this one is never used.
+            let _ = self.id.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        self.lock_id()
     }
 
     #[inline]

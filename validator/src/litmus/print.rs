@@ -3,7 +3,7 @@
 //! A report as a litmus program that reproduces it: the smallest program with the same classes, modes and
 //! contexts, whose last step breaks the same rule.
 //!
-//! Every lock becomes a `map` (a lock without a wait type), except where the wait type is the matter; class names
+//! Most locks become a `map` (a lock without a wait type), so that no other rule is in the way; class names
 //! become words. What the report does not know (which thread switched which interrupt off, say) is chosen so
 //! that nothing else is reported.
 
@@ -45,8 +45,8 @@ struct Printer {
 impl Printer {
     fn report(&mut self, report: &Report) {
         match report.kind {
-            ReportKind::Recursive => self.recursive(report),
-            ReportKind::Circular => {
+            ReportKind::Recursive if report.edges.is_empty() => self.recursive(report),
+            ReportKind::Recursive | ReportKind::Circular => {
                 for edge in report.edges.iter().filter(|edge| !edge.new) {
                     self.edge(edge, false);
                 }
@@ -73,11 +73,12 @@ impl Printer {
 
     /// The name of a lock in the program, declared on first use.
     fn lock(&mut self, lock: &LockName) -> String {
-        self.declare(lock, "map")
+        // The order of objects is known of real locks only.
+        self.declare(lock, if self.kind == ReportKind::Recursive { "mutex" } else { "map" })
     }
 
     fn declare(&mut self, lock: &LockName, kind: &'static str) -> String {
-        let class = word(&lock.class);
+        let class = word(split_subclass(&lock.class).0);
         let base = format!("{class}@{:x}", lock.instance.0);
         if !self.locks.iter().any(|(name, ..)| *name == base) {
             self.locks.push((base.clone(), class, kind));
@@ -243,6 +244,14 @@ impl Printer {
     }
 }
 
+/// A class name without its subclass, and the subclass.
+fn split_subclass(class: &str) -> (&str, Option<&str>) {
+    match class.rsplit_once('/') {
+        Some((name, subclass)) if matches!(subclass.as_bytes(), [b'1'..=b'7']) => (name, Some(subclass)),
+        _ => (class, None),
+    }
+}
+
 /// A class name as one word of the language.
 fn word(name: &str) -> String {
     name.chars().map(|c| if c.is_whitespace() || ":,=#{}@".contains(c) { '_' } else { c }).collect()
@@ -256,5 +265,8 @@ fn take(acquired: &Acquired, name: &str) -> String {
         (_, false) => "read",
         (_, true) => "tryread",
     };
-    format!("{verb} {name}")
+    match split_subclass(&acquired.lock.class).1 {
+        Some(subclass) => format!("{verb} {name} sub={subclass}"),
+        None => format!("{verb} {name}"),
+    }
 }

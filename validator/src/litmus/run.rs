@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step};
 use crate::engine::{ClassDef, Engine, Finding, Task};
 use crate::event::{Acquisition, Context, Event, LockKind, Mode, Place};
-use crate::ids::{ClassId, Instance, TaskId};
+use crate::ids::{ClassId, Instance, LockId, TaskId};
 use crate::report::model::Report;
 
 /// One report of a run.
@@ -208,6 +208,7 @@ impl<'p> Runner<'p> {
             Event::Acquire(Acquisition {
                 class,
                 instance,
+                lock: self.lock_id(instance),
                 mode,
                 trylock,
                 check: true,
@@ -217,6 +218,15 @@ impl<'p> Runner<'p> {
                 place,
             }),
         );
+    }
+
+    /// Declared locks are objects of their own; maps and contexts stand for something else.
+    fn lock_id(&self, instance: Instance) -> LockId {
+        let real = |name: &str| self.decl(name).is_some_and(|decl| decl.kind != LockType::Map);
+        match self.instances.iter().find(|(_, known)| **known == instance) {
+            Some((name, _)) if real(name) => LockId(u32::try_from(instance.0).unwrap_or(0)),
+            _ => LockId::UNKNOWN,
+        }
     }
 
     fn release(&mut self, task: &'p str, instance: Instance) {

@@ -106,7 +106,9 @@ fn chain(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         return Ok(());
     }
     match report.kind {
-        ReportKind::Circular => writeln!(f, "\nthe dependencies of the cycle, the new one first:")?,
+        ReportKind::Circular | ReportKind::Recursive => {
+            writeln!(f, "\nthe dependencies of the cycle, the new one first:")?;
+        }
         _ => writeln!(f, "\nthe dependencies from the one to the other:")?,
     }
     for (i, edge) in report.edges.iter().enumerate() {
@@ -127,7 +129,7 @@ fn chain(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
 
 fn scenario(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     let columns = match report.kind {
-        ReportKind::Circular => {
+        ReportKind::Circular | ReportKind::Recursive if !report.edges.is_empty() => {
             report.edges.iter().map(|edge| [call(&edge.from), call(&edge.to)]).collect::<Vec<_>>()
         }
         ReportKind::Recursive => match (&report.conflict, &report.wanted) {

@@ -25,7 +25,7 @@ mod thread;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use dashmap::DashMap;
 use once_cell::sync::Lazy;
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     sites: Mutex<FxHashMap<SiteKey, ClassId>>,
     /// Clean chain → the task that was seen to take it, or [`SEVERAL`].
     chains: DashMap<ChainKey, u32, FxBuildHasher>,
+    /// Two locks of one key were nested at least once: locks that go away matter.
+    nests_instances: AtomicBool,
     stacks: StackTable,
     recorded: Mutex<Vec<Recorded>>,
     sink: Sink,
@@ -101,6 +103,7 @@ impl Inner {
             keys: DashMap::default(),
             sites: Mutex::default(),
             chains: DashMap::default(),
+            nests_instances: AtomicBool::new(false),
             stacks: StackTable::default(),
             recorded: Mutex::default(),
             sink,

@@ -7,14 +7,16 @@
 //! lock is dropped. A panic that is due is handed to the caller, which may raise it (this thread is no longer
 //! busy then), so that it has the caller's place.
 
+use std::sync::atomic::Ordering;
+
 use super::sink::Verdict;
 use super::thread::{Current, Entered, Thread};
 use super::{Inner, RecordedOp, SEVERAL, fork};
-use crate::engine::task::mix;
+use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
 use crate::hook::{Acquire, Held, LockMap};
-use crate::ids::{ClassId, Instance, TaskId};
+use crate::ids::{ClassId, Instance, LockId, TaskId};
 use crate::limits::{HELD_RESERVED, SUBCLASSES};
 use crate::report::model::Acquired;
 
@@ -33,6 +35,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     let acq = Acquisition {
         class: validator.class_of(map, how.subclass.min(SUBCLASSES - 1)),
         instance: map.instance(),
+        lock: map.identify(),
         mode: how.mode,
         trylock: how.trylock,
         check: map.is_checked(),
@@ -47,11 +50,16 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     let bits = task.bits(&acq);
     let key = if task.merges(bits) { task.key } else { mix(task.key, bits.word()) };
     let nest_held = acq.nest.is_none_or(|nest| task.holds(nest));
-    let clean = nest_held && (task.merges(bits) || validator.is_clean(&entered, task.id, key));
+    let known = || {
+        validator.is_clean(&entered, task.id, key)
+            || entered.thread().is_known(objects_key(task, key, acq.lock))
+    };
+    let clean = nest_held && (task.merges(bits) || known());
     if clean && !acq.sync {
         let entry = HeldLock {
             prev_key: task.key,
             instance: acq.instance,
+            lock: acq.lock,
             bits,
             nest: acq.nest.unwrap_or(Instance(0)),
             rank: None,
@@ -61,21 +69,34 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         task.push(entry, key);
         return None;
     }
+    let objects = objects_key(task, key, acq.lock);
     let outcome = validator.engine.lock().step(task, Event::Acquire(acq));
-    if outcome.clean && !acq.sync {
-        let id = task.id.0;
-        validator
-            .chains
-            .entry(key)
-            .and_modify(|known| {
-                if *known != id {
-                    *known = SEVERAL;
-                }
-            })
-            .or_insert(id);
-        entered.thread().remember(key);
+    if outcome.per_instance {
+        validator.nests_instances.store(true, Ordering::Relaxed);
+    }
+    match (outcome.clean && !acq.sync, outcome.per_instance) {
+        (true, false) => validator.publish(&entered, task.id, key),
+        // One entry for each set of objects: kept by this thread, as long as there is room.
+        (true, true) => entered.thread().remember(objects),
+        (false, _) => {}
     }
     deliver(&validator, outcome)
+}
+
+/// The key of a chain together with the objects in it, for chains whose verdict depends on them.
+fn objects_key(task: &Task, key: ChainKey, new: LockId) -> ChainKey {
+    let held = task.held.iter().map(|held| held.lock);
+    held.chain([new]).fold(mix(key, u64::MAX), |key, lock| mix(key, u64::from(lock.0)))
+}
+
+/// A lock goes away.
+pub(crate) fn dropped(lock: LockId) {
+    let Some(entered) = Thread::enter_existing() else { return };
+    let _gate = fork::Gate::pass();
+    let Current { validator, task, .. } = entered.current();
+    if validator.nests_instances.load(Ordering::Relaxed) {
+        validator.clone().engine.lock().step(task, Event::Dropped { lock });
+    }
 }
 
 /// Forgets the acquisition made last: its lock is not taken after all.
@@ -87,6 +108,17 @@ pub(crate) fn take_back(map: &LockMap) {
 }
 
 impl Inner {
+    /// Lets every thread know that a chain is clean.
+    fn publish(&self, entered: &Entered, task: TaskId, key: ChainKey) {
+        let seen_by_another = |known: &mut u32| {
+            if *known != task.0 {
+                *known = SEVERAL;
+            }
+        };
+        self.chains.entry(key).and_modify(seen_by_another).or_insert(task.0);
+        entered.thread().remember(key);
+    }
+
     /// True if this chain was validated clean before. The second thread that takes it goes to the engine once more,
     /// so that it is known which orders several threads take.
     fn is_clean(&self, entered: &Entered, task: TaskId, key: u64) -> bool {

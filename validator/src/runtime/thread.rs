@@ -109,6 +109,7 @@ impl Thread {
         let entry = HeldLock {
             prev_key: task.key,
             instance: map.instance(),
+            lock: map.lock_id(),
             bits,
             nest: Instance(0),
             rank: None,
@@ -165,11 +166,20 @@ impl Thread {
             None if STATE.get().is_null() => Thread::create()?,
             None => return None,
         };
-        if thread.flags.get() & (BUSY | OFF) != 0 {
+        thread.mark_busy()
+    }
+
+    /// Like [`enter`](Self::enter), for a thread that has a state already.
+    pub(super) fn enter_existing() -> Option<Entered> {
+        Thread::get()?.mark_busy()
+    }
+
+    fn mark_busy(&'static self) -> Option<Entered> {
+        if self.flags.get() & (BUSY | OFF) != 0 {
             return None;
         }
-        thread.flags.set(thread.flags.get() | BUSY);
-        Some(Entered { thread })
+        self.flags.set(self.flags.get() | BUSY);
+        Some(Entered { thread: self })
     }
 
     /// True if the hooks would watch nothing on this thread because the validator is at work in it.

@@ -8,9 +8,11 @@
 //!
 //! Kernel counterpart: `check_deadlock()`, `print_deadlock_bug()`.
 
-use super::{Engine, Finding, HeldLock, Task, base, plain};
+use super::{Engine, Finding, HeldLock, Task, base, end, plain};
+use crate::engine::graph::Tasks;
+use crate::engine::instances::Nesting;
 use crate::event::Mode;
-use crate::report::model::ReportKind;
+use crate::report::model::{Edge, ReportKind};
 
 /// What the rule says about an acquisition.
 #[derive(Debug)]
@@ -58,6 +60,46 @@ pub fn check_upgrade(engine: &Engine, task: &Task, upgraded: &HeldLock) -> Optio
     let is_reader = |mode| matches!(mode, Mode::Read | Mode::RecursiveRead);
     let other = |held: &&HeldLock| held.instance == upgraded.instance && is_reader(held.bits.mode());
     task.held().iter().find(other).map(|held| report(engine, task, held, upgraded))
+}
+
+/// The report on two locks of one key that are taken in an order that contradicts an earlier one: `path` leads
+/// from the new lock back to the held one.
+#[must_use]
+pub fn contradiction(
+    engine: &Engine,
+    task: &Task,
+    held: &HeldLock,
+    new: &HeldLock,
+    closing: &Nesting,
+    path: &[Nesting],
+) -> Finding {
+    let name = engine.lock_name(new.bits.class(), new.instance).class;
+    let summary = format!(
+        "two locks of class `{name}` are taken in both orders ({} of them in a ring): threads that do both at the \
+         same time wait for each other",
+        path.len() + 1
+    );
+    let help = "take them in an order that both sides know, for example by address or by key";
+    let hops: String = std::iter::once(closing).chain(path).map(|hop| hop.strength.letters()).collect();
+    let mut report =
+        base(engine, task, ReportKind::Recursive, &format!("{name}:instances:{hops}"), summary, help);
+    report.edges = std::iter::once(closing)
+        .chain(path)
+        .enumerate()
+        .map(|(i, hop)| Edge {
+            from: end(engine, hop.from.1, &hop.held, &hop.task),
+            to: end(engine, hop.to.1, &hop.taken, &hop.task),
+            stack: None,
+            new: i == 0,
+        })
+        .collect();
+    if matches!(closing.tasks, Tasks::One(_)) && path.iter().all(|hop| hop.tasks == closing.tasks) {
+        report.tags.push("single-thread");
+    }
+    report.wanted = Some(engine.acquired(task, new));
+    report.conflict = Some(engine.acquired(task, held));
+    let edges = report.edges.iter().map(|_| None).collect();
+    Finding { report, edges }
 }
 
 fn report(engine: &Engine, task: &Task, held: &HeldLock, new: &HeldLock) -> Finding {
