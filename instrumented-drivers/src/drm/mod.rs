@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The graphics drivers' common parts and two small drivers.
+//!
+//! Kernel counterpart: `drivers/gpu/drm/`.
+
+pub mod device;
+pub mod file;
+pub mod gem;
+pub mod gem_shmem_helper;
+pub mod prime;
+pub mod vgem;
+pub mod vkms;
+pub mod vma_manager;

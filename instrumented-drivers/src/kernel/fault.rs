@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#![forbid(unsafe_code)]
+//! Fault injection: lets the n-th interruptible wait or the n-th allocation of this thread fail, so that every
+//! error path can be run.
+//!
+//! A test first runs a scenario with [`Plan::NONE`] to learn from [`Seen`] how many places there are, then once
+//! for each place. Kernel counterpart: `CONFIG_FAULT_INJECTION`, and a signal that arrives at the worst moment.
+
+use core::cell::Cell;
+
+/// What fails. Places are counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The interruptible wait that is hit by a signal (-EINTR).
+    pub interrupt: Option<u32>,
+    /// The allocation that fails (-ENOMEM).
+    pub allocation: Option<u32>,
+}
+
+impl Plan {
+    /// Nothing fails.
+    pub const NONE: Plan = Plan { interrupt: None, allocation: None };
+
+    /// The n-th interruptible wait fails.
+    #[must_use]
+    pub const fn interrupt(n: u32) -> Self {
+        Plan { interrupt: Some(n), allocation: None }
+    }
+
+    /// The n-th allocation fails.
+    #[must_use]
+    pub const fn allocation(n: u32) -> Self {
+        Plan { interrupt: None, allocation: Some(n) }
+    }
+}
+
+/// How many places were passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Interruptible waits.
+    pub interruptible: u32,
+    /// Allocations.
+    pub allocations: u32,
+}
+
+thread_local! {
+    static PLAN: Cell<Plan> = const { Cell::new(Plan::NONE) };
+    static SEEN: Cell<Seen> = const { Cell::new(Seen { interruptible: 0, allocations: 0 }) };
+}
+
+/// Runs `f` on this thread with these faults and counts the places it passes.
+pub fn inject<R>(plan: Plan, f: impl FnOnce() -> R) -> (R, Seen) {
+    struct Restore(Plan, Seen);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PLAN.set(self.0);
+            SEEN.set(self.1);
+        }
+    }
+    let _restore = Restore(PLAN.replace(plan), SEEN.replace(Seen::default()));
+    let result = f();
+    (result, SEEN.get())
+}
+
+/// Called by each interruptible wait: true if a signal arrives now.
+pub(crate) fn interrupted() -> bool {
+    let mut seen = SEEN.get();
+    seen.interruptible += 1;
+    SEEN.set(seen);
+    PLAN.get().interrupt == Some(seen.interruptible)
+}
+
+/// Called by each allocation: true if it fails.
+pub(crate) fn allocation_fails() -> bool {
+    let mut seen = SEEN.get();
+    seen.allocations += 1;
+    SEEN.set(seen);
+    PLAN.get().allocation == Some(seen.allocations)
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#![forbid(unsafe_code)]
+//! The blocking parts, without validator: one exclusive lock, one reader-writer lock.
+//!
+//! They know who holds them, so that the models can say it with the validator off too.
+
+use std::thread::{self, ThreadId};
+
+use parking_lot::{Condvar, Mutex};
+
+/// An exclusive lock.
+pub(super) struct RawLock {
+    owner: Mutex<Option<ThreadId>>,
+    free: Condvar,
+}
+
+impl RawLock {
+    pub(super) const fn new() -> Self {
+        RawLock { owner: Mutex::new(None), free: Condvar::new() }
+    }
+
+    pub(super) fn lock(&self) {
+        let mut owner = self.owner.lock();
+        while owner.is_some() {
+            self.free.wait(&mut owner);
+        }
+        *owner = Some(thread::current().id());
+    }
+
+    pub(super) fn try_lock(&self) -> bool {
+        let mut owner = self.owner.lock();
+        let free = owner.is_none();
+        if free {
+            *owner = Some(thread::current().id());
+        }
+        free
+    }
+
+    pub(super) fn unlock(&self) {
+        let owner = self.owner.lock().take();
+        debug_assert!(owner.is_some() || lockdep::ENABLED, "unlock of a lock that is not locked");
+        self.free.notify_one();
+    }
+
+    pub(super) fn held_by_me(&self) -> bool {
+        *self.owner.lock() == Some(thread::current().id())
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    writer: Option<ThreadId>,
+    readers: usize,
+    waiting_writers: usize,
+}
+
+/// A reader-writer lock whose readers queue behind a waiting writer.
+pub(super) struct RawRwLock {
+    state: Mutex<Shared>,
+    changed: Condvar,
+}
+
+impl RawRwLock {
+    pub(super) const fn new() -> Self {
+        let state = Shared { writer: None, readers: 0, waiting_writers: 0 };
+        RawRwLock { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    pub(super) fn read(&self) {
+        let mut state = self.state.lock();
+        while state.writer.is_some() || state.waiting_writers > 0 {
+            self.changed.wait(&mut state);
+        }
+        state.readers += 1;
+    }
+
+    /// A read that overtakes waiting writers.
+    pub(super) fn read_recursive(&self) {
+        let mut state = self.state.lock();
+        while state.writer.is_some() {
+            self.changed.wait(&mut state);
+        }
+        state.readers += 1;
+    }
+
+    pub(super) fn try_read(&self) -> bool {
+        let mut state = self.state.lock();
+        let free = state.writer.is_none() && state.waiting_writers == 0;
+        if free {
+            state.readers += 1;
+        }
+        free
+    }
+
+    pub(super) fn write(&self) {
+        let mut state = self.state.lock();
+        state.waiting_writers += 1;
+        while state.writer.is_some() || state.readers > 0 {
+            self.changed.wait(&mut state);
+        }
+        state.waiting_writers -= 1;
+        state.writer = Some(thread::current().id());
+    }
+
+    pub(super) fn try_write(&self) -> bool {
+        let mut state = self.state.lock();
+        let free = state.writer.is_none() && state.readers == 0;
+        if free {
+            state.writer = Some(thread::current().id());
+        }
+        free
+    }
+
+    pub(super) fn unlock_read(&self) {
+        let mut state = self.state.lock();
+        debug_assert!(state.readers > 0 || lockdep::ENABLED, "read unlock of a lock that is not read-locked");
+        state.readers = state.readers.saturating_sub(1);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn unlock_write(&self) {
+        let writer = self.state.lock().writer.take();
+        debug_assert!(
+            writer.is_some() || lockdep::ENABLED,
+            "write unlock of a lock that is not write-locked"
+        );
+        self.changed.notify_all();
+    }
+
+    pub(super) fn downgrade(&self) {
+        let mut state = self.state.lock();
+        state.writer = None;
+        state.readers += 1;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn write_held_by_me(&self) -> bool {
+        self.state.lock().writer == Some(thread::current().id())
+    }
+}

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Drivers that belong nowhere else.
+
+pub mod forwarding_importer;

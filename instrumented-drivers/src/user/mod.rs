@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#![forbid(unsafe_code)]
+//! The outside: a [`Kernel`] to boot and a [`Process`] that makes system calls.
+//!
+//! ```
+//! use instrumented_drivers::kernel::mm::MapFlags;
+//! use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
+//! use instrumented_drivers::user::{Driver, Kernel};
+//!
+//! let kernel = Kernel::new(LockingPolicy::P2, ShmemLocking::C);
+//! let process = kernel.process("demo");
+//! let vgem = process.open(Driver::Vgem)?;
+//! let handle = process.mode_create_dumb(vgem, 256, 256, 32)?;
+//! let buffer = process.prime_handle_to_fd(vgem, handle, 0o2)?;
+//! let address = process.mmap(buffer, 256 * 1024, 0, MapFlags::SHARED)?;
+//! process.write_byte(address, 42)?;
+//! assert_eq!(process.read_byte(address)?, 42);
+//! process.exit();
+//! kernel.assert_no_leaks();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A call that panics (a finding instead of a certain hang) leaves its locks locked. The world can still be dropped:
+//! nothing takes a lock on the way out, nothing is reported.
+
+mod process;
+
+pub use process::{Child, Process};
+
+use std::sync::Arc;
+
+use crate::dma_buf::resv::dma_resv_lockdep;
+use crate::drm::device::DrmDevice;
+use crate::drm::vgem::VgemDriver;
+use crate::drm::vkms::VkmsDriver;
+use crate::kernel::errno::Result;
+use crate::kernel::live::LiveObjects;
+use crate::kernel::task;
+use crate::kernel::{KernelCore, MmapEntry};
+use crate::policy::{LockingPolicy, ShmemLocking};
+
+/// The drivers of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Driver {
+    /// Buffers for tests, with fences.
+    Vgem,
+    /// A second driver on the shmem helper.
+    Vkms,
+    /// Its `mmap` forwards to `dma_buf_mmap`.
+    Importer,
+}
+
+impl Driver {
+    /// The drivers that export buffers.
+    pub const EXPORTERS: [Self; 2] = [Self::Vgem, Self::Vkms];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Driver::Vgem => "vgem",
+            Driver::Vkms => "vkms",
+            Driver::Importer => "importer",
+        }
+    }
+}
+
+/// A booted kernel: its policies and its devices.
+pub struct Kernel {
+    core: Arc<KernelCore>,
+    vgem: Arc<DrmDevice>,
+    vkms: Arc<DrmDevice>,
+}
+
+impl Kernel {
+    /// Boots a kernel with these policies. The lock order is not primed ([`dma_resv_lockdep`](Self::dma_resv_lockdep)).
+    #[must_use]
+    pub fn new(policy: LockingPolicy, shmem: ShmemLocking) -> Self {
+        let core = KernelCore::new(policy, shmem);
+        let vgem = DrmDevice::register(&core, &VgemDriver);
+        let vkms = DrmDevice::register(&core, &VkmsDriver);
+        Kernel { core, vgem, vkms }
+    }
+
+    /// The boot step that records the documented lock order, so that the first violation is found.
+    pub fn dma_resv_lockdep(&self) {
+        dma_resv_lockdep(&self.core);
+    }
+
+    /// A new process of this name, with no open files and nothing mapped.
+    #[must_use]
+    pub fn process(&self, name: &str) -> Process {
+        Process::new(self, name)
+    }
+
+    /// The device of a DRM driver. `None` for [`Driver::Importer`].
+    #[must_use]
+    pub fn drm_device(&self, driver: Driver) -> Option<&Arc<DrmDevice>> {
+        match driver {
+            Driver::Vgem => Some(&self.vgem),
+            Driver::Vkms => Some(&self.vkms),
+            Driver::Importer => None,
+        }
+    }
+
+    /// Unloads a DRM driver.
+    ///
+    /// # Errors
+    /// -EBUSY while it is in use.
+    pub fn unload(&self, driver: Driver) -> Result {
+        self.drm_device(driver).map_or(Ok(()), |dev| dev.unload())
+    }
+
+    /// Runs `f` as a kernel thread (a KUnit test, for example); releases that it put off run at its end.
+    #[track_caller]
+    pub fn kthread<R>(&self, f: impl FnOnce(&Arc<KernelCore>) -> R) -> R {
+        task::syscall(|| f(&self.core))
+    }
+
+    /// What the drivers share.
+    #[must_use]
+    pub fn core(&self) -> &Arc<KernelCore> {
+        &self.core
+    }
+
+    /// The objects that are alive.
+    #[must_use]
+    pub fn live(&self) -> &LiveObjects {
+        self.core.live()
+    }
+
+    /// Each entry into an `mmap` so far, with what was held.
+    #[must_use]
+    pub fn mmap_log(&self) -> Vec<MmapEntry> {
+        self.core.mmap_log()
+    }
+
+    /// The kernel's warnings so far.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.core.warnings()
+    }
+
+    /// Asserts that every object was freed and nothing was warned about.
+    ///
+    /// # Panics
+    /// If not.
+    #[track_caller]
+    pub fn assert_no_leaks(&self) {
+        assert_eq!(self.live().all(), [], "objects that were never freed");
+        assert_eq!(self.warnings(), Vec::<String>::new(), "kernel warnings");
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        self.core.abandon();
+    }
+}
+
+crate::kernel::opaque_debug!(Kernel);
