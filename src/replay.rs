@@ -5,15 +5,15 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lockdep_replay::{Annotations, Options, Replay, output, replay_file};
+use lockdep_replay::{Annotations, Dump, History, InputError, Options, Replay, output};
 
 use crate::app::output::{Failure, Format, Output, Status};
 
 /// Judge a recorded kernel lock trace.
 ///
-/// TRACE is what `cat trace` prints with the events lock_acquire and lock_release on, plain or gzip (`-` is standard
-/// input); recording irq_enable, irq_disable, sched_switch, sched_process_fork and sched_process_exit as well makes the
-/// verdict sharper. Each trace is judged on its own. A lock's name is its class; what that leaves open (recursive
+/// TRACE is what `cat trace`, `trace-cmd report` or `perf script` prints with the events lock_acquire and lock_release
+/// on, plain or gzip (`-` is standard input); recording irq_enable, irq_disable, sched_switch, sched_process_fork and
+/// sched_process_exit as well makes the verdict sharper. Each trace is judged on its own. A lock's name is its class; what that leaves open (recursive
 /// reads, unchecked locks, subclasses, nesting) is declared in an annotation file, and the names of a Linux kernel
 /// are built in.
 ///
@@ -35,6 +35,12 @@ pub(crate) struct Args {
     /// Leave the built-in annotations out
     #[arg(long)]
     no_builtin: bool,
+    /// What was known before the first event: a dump of /proc/lockdep, plain or gzip, or `order:` lines
+    #[arg(long, value_name = "FILE")]
+    prime: Vec<PathBuf>,
+    /// Take the traces as one history: each knows the orders that those before it taught
+    #[arg(long)]
+    together: bool,
     /// End at the first finding of a trace, as the kernel does
     #[arg(long)]
     stop_at_first: bool,
@@ -44,13 +50,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
-    let annotations = annotations(args)?;
+    let mut annotations = annotations(args)?;
+    let dumps = prime(args, &mut annotations)?;
     let options = Options { stop_at_first: args.stop_at_first };
     let mut errors = Vec::new();
     let mut findings = false;
     let mut done = Vec::new();
-    for trace in &args.traces {
-        let replay = watched(trace, &annotations, options);
+    let mut history = History::new(&annotations, &dumps, options);
+    for (index, trace) in args.traces.iter().enumerate() {
+        if args.together {
+            history.begin_file(&trace.display().to_string());
+        } else if index > 0 {
+            history = History::new(&annotations, &dumps, options);
+        }
+        let replay = watched(trace, &mut history);
         findings |= !replay.findings.is_empty();
         errors.extend(replay.error.as_ref().map(|error| format!("{}: {error}", replay.file)));
         match args.format {
@@ -71,25 +84,42 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
 fn annotations(args: &Args) -> Result<Annotations, Failure> {
     let mut annotations = if args.no_builtin { Annotations::none() } else { Annotations::builtin() };
     for file in &args.classes {
-        let name = file.display();
-        let text =
-            std::fs::read_to_string(file).map_err(|error| Failure::user(format!("{name}: {error}")))?;
-        annotations.add(&text).map_err(|error| Failure::user(format!("{name}: {error}")))?;
+        add(&mut annotations, file)?;
     }
     Ok(annotations)
 }
 
+fn add(annotations: &mut Annotations, file: &Path) -> Result<(), Failure> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| Failure::user(format!("{name}: {error}")))?;
+    annotations.add(&text).map_err(|error| Failure::user(format!("{name}: {error}")))
+}
+
+/// Reads what was known before: dumps; orders go to the annotations.
+fn prime(args: &Args, annotations: &mut Annotations) -> Result<Vec<Dump>, Failure> {
+    let mut dumps = Vec::new();
+    for file in &args.prime {
+        let fail = |error: InputError| Failure::user(format!("{}: {error}", file.display()));
+        if Dump::is_one(file).map_err(fail)? {
+            dumps.push(Dump::read(file).map_err(fail)?);
+        } else {
+            add(annotations, file)?;
+        }
+    }
+    Ok(dumps)
+}
+
 /// Replays with a progress bar, if somebody sits at a terminal.
-fn watched(trace: &Path, annotations: &Annotations, options: Options) -> Replay {
+fn watched(trace: &Path, history: &mut History<'_>) -> Replay {
     if !io::stderr().is_terminal() {
-        return replay_file(trace, annotations, options, &mut |_| {});
+        return history.replay_file(trace, &mut |_| {});
     }
     let length = std::fs::metadata(trace).map_or(0, |data| data.len());
     let bar = ProgressBar::new(length);
     let style = ProgressStyle::with_template("{wide_msg} {bar:30} {bytes}/{total_bytes} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(trace.display().to_string());
-    let replay = replay_file(trace, annotations, options, &mut |read| bar.set_position(read));
+    let replay = history.replay_file(trace, &mut |read| bar.set_position(read));
     bar.finish_and_clear();
     replay
 }

@@ -6,6 +6,13 @@
 //! TASK (16 right-aligned)-PID  [CPU] FLAGS  TIME: EVENT: TEXT
 //! ```
 //!
+//! `trace-cmd report` and `perf script` print the same events with other columns, and are understood too:
+//!
+//! ```text
+//!             init-38    [001]     4.610296: lock_acquire:         0xffffffff81b0a450 lk_a
+//! init    38 [001]     4.610296: lock:lock_acquire: 0xffffffff81b0a450 lk_a
+//! ```
+//!
 //! The task name may hold anything, so the line is taken apart from the CPU column, the first `[digits]` with a
 //! PID in front of it. The flags column may be missing (`options/irq-info` off) or one letter shorter (kernels
 //! before 5.14), and a TGID column may stand before the CPU. Addresses may have `0x` in front.
@@ -165,9 +172,14 @@ impl Flags {
 /// If it is no line of a trace.
 pub fn parse(line: &[u8]) -> Result<Line<'_>, Malformed> {
     match line.first() {
-        None => Ok(Line::Other),
+        // A tab: the stack that `perf script` prints under an event.
+        None | Some(b'\t') => Ok(Line::Other),
         Some(b'#') => Ok(comment(line)),
         Some(b'C') if line.starts_with(b"CPU:") => lost(line),
+        // The head of `trace-cmd report`.
+        Some(b'c') if line.starts_with(b"cpus=") => Ok(Line::Other),
+        Some(b'v') if line.starts_with(b"version = ") => Ok(Line::Other),
+        Some(b'C') if line.starts_with(b"CPU ") && line.ends_with(b" is empty") => Ok(Line::Other),
         Some(b'<') if line.starts_with(b"<stack trace>") => Ok(Line::Other),
         Some(b' ') if line.starts_with(b" => ") => Ok(Line::Other),
         _ => record(line).map(Line::Record),
@@ -188,12 +200,19 @@ fn comment(line: &[u8]) -> Line<'_> {
     Line::Other
 }
 
+/// `CPU:1 [LOST 12 EVENTS]`, without a number if the kernel does not know it; `trace-cmd report` says
+/// `CPU:1 [12 EVENTS DROPPED]`.
 fn lost(line: &[u8]) -> Result<Line<'_>, Malformed> {
     let fields = || {
         let (cpu, rest) = number(line.strip_prefix(b"CPU:")?);
-        let rest = rest.strip_prefix(b" [LOST ")?;
-        let (count, rest) = number(rest);
-        (rest.trim_ascii() == b"EVENTS]").then_some((u32::try_from(cpu?).ok()?, count))
+        let words = rest.strip_prefix(b" [")?.strip_suffix(b"]")?;
+        let count = match words.strip_prefix(b"LOST ") {
+            Some(words) => words.strip_suffix(b"EVENTS")?,
+            None => words.strip_suffix(b"EVENTS DROPPED")?,
+        };
+        let count = count.trim_ascii();
+        let (lost, rest) = number(count);
+        (rest.is_empty() && lost.is_some() != count.is_empty()).then_some((u32::try_from(cpu?).ok()?, lost))
     };
     let (cpu, count) = fields().ok_or(Malformed::Lost)?;
     Ok(Line::Lost { cpu, count })
@@ -214,8 +233,9 @@ fn task_column(line: &[u8]) -> Option<(&[u8], u32, u32, &[u8])> {
         let front = without_tgid(line[..bracket].trim_ascii_end());
         let digits = front.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
         let (name, pid) = front.split_at(front.len() - digits);
-        let (Some(pid), Some(name)) = (number(pid).0, name.strip_suffix(b"-")) else { continue };
-        let name = name.trim_ascii_start();
+        // `perf script` has spaces between the name and the PID.
+        let Some(name) = name.strip_suffix(b"-").or_else(|| name.strip_suffix(b" ")) else { continue };
+        let (Some(pid), name) = (number(pid).0, name.trim_ascii()) else { continue };
         let (Ok(pid), Ok(cpu), false) = (u32::try_from(pid), u32::try_from(cpu), name.is_empty()) else {
             continue;
         };

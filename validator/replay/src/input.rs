@@ -15,6 +15,7 @@ use flate2::read::MultiGzDecoder;
 use thiserror::Error;
 
 use crate::ftrace::Malformed;
+use crate::tasks::DEPTH;
 
 /// Room for a chunk of the file. A multiple of the usual read-ahead.
 const CHUNK: usize = 256 << 10;
@@ -63,12 +64,21 @@ pub enum Reason {
     /// Not a line that a trace can have.
     #[error("not a line of a trace: {0}")]
     Malformed(#[source] Malformed),
+    /// Not a line of a dump.
+    #[error("not a line of /proc/lockdep: `ADDRESS … BD: N USAGE: NAME` or ` -> [ADDRESS] NAME` expected")]
+    Dump,
     /// Comments only, or not even those.
     #[error("there is no event in this file")]
     NoEvents,
     /// The header says there is more.
     #[error("the header speaks of {0} events and there is none: the file is cut off")]
     EventsMissing(u64),
+    /// Releases are missing.
+    #[error(
+        "a task seems to hold more than {DEPTH} locks here, which no kernel allows: releases are missing (was \
+         lock_release recorded?), so the rest is not judged"
+    )]
+    TooDeep,
     /// The kernel had no room for some events.
     #[error(
         "{}events of CPU {cpu} were lost here (the ring buffer was overrun): \

@@ -4,13 +4,10 @@
 //! One held stack for each task and context: a task is a PID, or the CPU for the idle tasks (PID 0 exists once per
 //! CPU); its contexts are the levels of the flags column (task, soft interrupt, hard interrupt, hard in soft). A
 //! lock taken in an interrupt has no order against the locks of the task that happened to be interrupted, so
-//! the stacks never meet.
+//! the stacks never meet. Which level it is, `context.rs` decides.
 //!
-//! Three things the events leave open, and how they are decided:
+//! Two things the events leave open, and how they are decided:
 //!
-//! * *The end of a hard interrupt.* The kernel clears the context column a little before its lockdep does. Events
-//!   of a task that still has interrupts off after an event in an interrupt, with no switch of interrupts or of
-//!   tasks on that CPU between them, belong to the interrupt.
 //! * *Interrupts on while a lock is held.* Each `irq_enable`, and each event whose flags are on again, marks what
 //!   the stack holds then.
 //! * *A release without an acquisition.* What was taken before the trace began cannot be told from a mistake,
@@ -24,20 +21,21 @@
 //! Kernel counterpart: the event is the first statement of `lock_acquire()` and `lock_release()`, so a trace goes on
 //! after the kernel's first report, and the printing of that report is in it.
 
-use std::sync::Arc;
-
-use lockdep::engine::{ClassDef, Engine, Finding, Outcome, Task};
+use lockdep::engine::{ClassDef, Dependency, Engine, Finding, Outcome, Task};
 use lockdep::event::{Acquisition, Event};
-use lockdep::ids::{ClassId, Instance, LockId, TaskId};
+use lockdep::ids::{ClassId, Instance, LockId};
 use lockdep::limits::SUBCLASSES;
 use lockdep::{Context, Mode, Place, Report, ReportKind};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::classes::Annotations;
+use crate::context::{Cpus, Irqs};
 use crate::ftrace::{self, Level, Line, Op, Record};
 use crate::input::{InputError, Reason, binary_byte};
 use crate::lkx::FullAcquire;
 use crate::names::{NameId, Names};
+use crate::prime::{self, Dump};
+use crate::tasks::{TaskKey, Who, key};
 
 /// Unmatched releases in a row, without any acquisition between them, that mean that events are missing.
 const HOLE: u32 = 3;
@@ -55,7 +53,7 @@ pub struct Counts {
     pub unmatched: u64,
     /// Classes that were taken.
     pub classes: u64,
-    /// Pairs of classes between which the trace taught an order.
+    /// Pairs of classes between which this trace taught an order that was not known before.
     pub edges: u64,
     /// Findings that were made before and are not listed again.
     pub repeated: u64,
@@ -72,27 +70,20 @@ pub struct Found {
     pub report: Report,
 }
 
-/// A task or the idle task of a CPU, with a stack for each level.
-#[derive(Debug)]
-struct Who {
-    comm: Box<[u8]>,
-    name: Arc<str>,
-    stacks: [Option<Box<Task>>; LEVELS],
-    /// The epoch in which it was known to hold nothing but what the trace shows.
-    grounded: Option<u32>,
-}
-
-const LEVELS: usize = 4;
-
 /// Reads lines and judges them.
 #[derive(Debug)]
 pub struct Judge<'a> {
     engine: Engine,
     names: Names<'a>,
-    tasks: FxHashMap<u64, Who>,
-    /// For each CPU, the task whose interrupt is not known to have ended.
-    tails: FxHashMap<u32, u64>,
-    stacks_made: u32,
+    tasks: FxHashMap<TaskKey, Who>,
+    cpus: Cpus,
+    /// Named in tasks, if there are several files.
+    file: Option<String>,
+    /// To be taught when it is known whether by key or by name.
+    dumps: Vec<Dump>,
+    left_out: usize,
+    too_deep: bool,
+    flags_missing: bool,
     /// Rises when events are missing and nothing is known any more about who holds what.
     epoch: u32,
     unmatched_in_a_row: u32,
@@ -102,13 +93,6 @@ pub struct Judge<'a> {
     reported: FxHashMap<String, u64>,
     findings: Vec<Found>,
     entries: Option<(u64, u64)>,
-}
-
-/// Which interrupts may come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Irqs {
-    hard: bool,
-    soft: bool,
 }
 
 /// Where an event happened, for everything that may find something.
@@ -131,14 +115,18 @@ impl<'a> Judge<'a> {
         let mut engine = Engine::new();
         engine.repeat_findings(true);
         let mut names = Names::new(annotations);
-        declare(&mut engine, &mut names, annotations);
+        prime::declare(&mut engine, &mut names, annotations);
         let declared_edges = engine.graph().edges().len();
         Judge {
             engine,
             names,
             tasks: FxHashMap::default(),
-            tails: FxHashMap::default(),
-            stacks_made: 0,
+            cpus: Cpus::default(),
+            file: None,
+            dumps: Vec::new(),
+            left_out: 0,
+            too_deep: false,
+            flags_missing: false,
             epoch: 0,
             unmatched_in_a_row: 0,
             counts: Counts::default(),
@@ -150,10 +138,27 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// Adds what the kernel knew before the first event.
+    pub fn prime(&mut self, dump: Dump) {
+        self.dumps.push(dump);
+    }
+
+    /// Goes over to another file of one history: what was learned stays, what was held is not known any more, and
+    /// the counts begin anew. From here on tasks are named with their file, because a line alone says little.
+    pub fn begin_file(&mut self, file: &str) {
+        self.forget_holds();
+        self.file = Some(file.to_owned());
+        self.counts = Counts::default();
+        self.used.clear();
+        self.declared_edges = self.engine.graph().edges().len();
+        self.entries = None;
+        (self.too_deep, self.flags_missing) = (false, false);
+    }
+
     /// Takes one line.
     ///
     /// # Errors
-    /// If it is no line of a trace, or one that says that events were lost. The line then changed nothing.
+    /// If it is no line of a trace, one that says that events were lost, or one that shows it.
     pub fn line(&mut self, number: u64, line: &[u8]) -> Result<(), InputError> {
         let at = At { number, line };
         let outcome = match ftrace::parse(line) {
@@ -175,7 +180,8 @@ impl<'a> Judge<'a> {
         outcome.map_err(|malformed| {
             let reason = binary_byte(line).map_or(Reason::Malformed(malformed), Reason::Binary);
             InputError::at(number, reason)
-        })
+        })?;
+        if self.too_deep { Err(InputError::at(number, Reason::TooDeep)) } else { Ok(()) }
     }
 
     /// What was found so far.
@@ -184,10 +190,10 @@ impl<'a> Judge<'a> {
         &self.findings
     }
 
-    /// What was found.
+    /// Takes out what was found so far.
     #[must_use]
-    pub fn into_findings(self) -> Vec<Found> {
-        self.findings
+    pub fn take_findings(&mut self) -> Vec<Found> {
+        std::mem::take(&mut self.findings)
     }
 
     /// The engine with everything it learned.
@@ -206,9 +212,12 @@ impl<'a> Judge<'a> {
     /// How much was read and learned.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let learned = &self.engine.graph().edges()[self.declared_edges..];
-        let pairs: FxHashSet<_> = learned.iter().map(|edge| (edge.from, edge.to)).collect();
-        Counts { edges: pairs.len() as u64, ..self.counts }
+        let (known, learned) = self.engine.graph().edges().split_at(self.declared_edges);
+        let pairs = |edges: &[Dependency]| -> FxHashSet<_> {
+            edges.iter().map(|edge| (edge.from, edge.to)).collect()
+        };
+        let edges = pairs(learned).difference(&pairs(known)).count() as u64;
+        Counts { edges, ..self.counts }
     }
 
     /// Why a file that was read to its end cannot be a whole trace, if so.
@@ -221,9 +230,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What a reader of the verdict should know about the trace.
+    /// What a reader of the verdict should know about the trace; `to_the_end`: it was read to its end.
     #[must_use]
-    pub fn notes(&self) -> Vec<String> {
+    pub fn notes(&self, to_the_end: bool) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some((held, written)) = self.entries {
             if written > held {
@@ -232,12 +241,24 @@ impl<'a> Judge<'a> {
                     written - held
                 ));
             }
-            if self.counts.events != held {
+            if to_the_end && self.counts.events != held {
                 notes.push(format!(
                     "the header speaks of {held} events, {} were read: the file is a part of a trace",
                     self.counts.events
                 ));
             }
+        }
+        if self.flags_missing && self.counts.acquisitions > 0 {
+            notes.push(
+                "there is no flags column: only recorded interrupt events tell interrupts from tasks"
+                    .to_owned(),
+            );
+        }
+        match self.left_out {
+            0 => {}
+            n => notes.push(format!(
+                "{n} dependencies known before contradict the others by name and were left out"
+            )),
         }
         notes
     }
@@ -249,30 +270,33 @@ impl<'a> Judge<'a> {
             Op::Release { .. } => self.counts.releases += 1,
             _ => {}
         }
-        let printed = record.flags.map_or(Level::Task, |flags| flags.level());
-        if printed == Level::Nmi {
+        self.flags_missing |= record.flags.is_none();
+        let key = key(record.pid, record.cpu);
+        let mut site = self.cpus.locate(key, record, op);
+        if site.level == Level::Nmi {
             return;
         }
-        let key = key(record.pid, record.cpu);
-        let mut level = self.meet(key, record, printed, op);
-        let mut irqs = record
-            .flags
-            .map(|flags| Irqs { hard: flags.hard_on(), soft: flags.soft_on() && level == Level::Task });
         if let Op::FullAcquire(full) = op {
-            level = full.level;
-            irqs = Some(Irqs { hard: full.hard_on, soft: full.soft_on });
+            site.level = full.level;
+            site.irqs = Some(Irqs { hard: full.hard_on, soft: full.soft_on });
         }
+        let level = site.level;
+        let file = self.file.as_deref();
+        let who = self.tasks.entry(key).or_insert_with(|| Who::new(record.task, record.pid, file));
+        who.meet(record.task, record.pid, file);
         if matches!(op, Op::Acquire { .. } | Op::FullAcquire(_)) {
-            self.ready(key, level, irqs);
+            self.teach(matches!(op, Op::FullAcquire(_)));
+            if let Some(who) = self.tasks.get_mut(&key) {
+                who.make_stack(level, site.irqs, &mut self.engine);
+            }
         }
-        if let Some(irqs) = irqs {
+        if let Some(irqs) = site.irqs {
             self.observe(at, key, level, irqs);
         }
         match *op {
             Op::Acquire { address, trylock, read, name } => {
                 let name = self.names.intern(name);
-                let in_interrupt = record.flags.is_some_and(|flags| flags.in_interrupt());
-                let mode = match (read, self.names.rule(name).recursive_read || in_interrupt) {
+                let mode = match (read, self.names.rule(name).recursive_read || site.in_interrupt) {
                     (false, _) => Mode::Write,
                     (true, false) => Mode::Read,
                     (true, true) => Mode::RecursiveRead,
@@ -300,9 +324,9 @@ impl<'a> Judge<'a> {
             }
             Op::Exit => self.event(at, key, level, Event::Exit { place: at.place() }),
             Op::Fork { child } if child != 0 => {
-                self.tasks.remove(&u64::from(child));
-                self.tasks.entry(u64::from(child)).or_insert_with(|| Who::new(b"", child)).grounded =
-                    Some(self.epoch);
+                let mut who = Who::new(b"", child, self.file.as_deref());
+                who.grounded = Some(self.epoch);
+                self.tasks.insert(u64::from(child), who);
             }
             // Written by a system call that the trace saw begin, since it took a lock there.
             Op::Marker if self.holds_something(key) => self.ground(key),
@@ -310,45 +334,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Finds or makes the task, and says on which of its levels the event is.
-    fn meet(&mut self, key: u64, record: &Record<'_>, printed: Level, op: &Op<'_>) -> Level {
-        let who = self.tasks.entry(key).or_insert_with(|| Who::new(record.task, record.pid));
-        if *who.comm != *record.task && record.task != b"<...>" {
-            who.rename(record.task, record.pid);
-        }
-        if printed != Level::Task {
-            self.tails.insert(record.cpu, key);
-            return printed;
-        }
-        let irqs_on = record.flags.is_none_or(|flags| flags.hard_on());
-        let switched = matches!(op, Op::IrqEnable { .. } | Op::IrqDisable | Op::Switch);
-        match self.tails.get(&record.cpu) {
-            Some(interrupted) if *interrupted == key && !irqs_on && !switched => Level::HardIrq,
-            Some(_) => {
-                self.tails.remove(&record.cpu);
-                Level::Task
-            }
-            None => Level::Task,
-        }
-    }
-
-    /// Makes the stack that an acquisition needs.
-    fn ready(&mut self, key: u64, level: Level, irqs: Option<Irqs>) {
-        let Some(who) = self.tasks.get_mut(&key).filter(|who| who.stacks[level as usize].is_none()) else {
-            return;
-        };
-        let task = who.stack(level, &mut self.stacks_made, &mut self.engine);
-        if let Some(irqs) = irqs {
-            task.set_enabled(Context::HardIrq, irqs.hard);
-            task.set_enabled(Context::SoftIrq, irqs.soft);
+    /// Teaches the dumps, now that it is known what classes are called.
+    fn teach(&mut self, by_key: bool) {
+        for dump in std::mem::take(&mut self.dumps) {
+            self.left_out += prime::apply(&mut self.engine, &mut self.names, &dump, by_key);
+            self.declared_edges = self.engine.graph().edges().len();
         }
     }
 
     /// Takes over the interrupt state that an event shows.
-    fn observe(&mut self, at: At<'_>, key: u64, level: Level, irqs: Irqs) {
-        let Some(task) = self.tasks.get_mut(&key).and_then(|who| who.stacks[level as usize].as_mut()) else {
-            return;
-        };
+    fn observe(&mut self, at: At<'_>, key: TaskKey, level: Level, irqs: Irqs) {
+        let Some(task) = self.tasks.get_mut(&key).and_then(|who| who.stack_mut(level)) else { return };
         let was =
             Irqs { hard: task.irq().enabled(Context::HardIrq), soft: task.irq().enabled(Context::SoftIrq) };
         if was == irqs {
@@ -373,12 +369,12 @@ impl<'a> Judge<'a> {
     fn infer(
         &mut self,
         at: At<'_>,
-        key: u64,
+        key: TaskKey,
         level: Level,
         name: NameId,
         address: u64,
     ) -> Option<Acquisition> {
-        let task = self.tasks.get(&key)?.stacks[level as usize].as_ref()?;
+        let task = self.tasks.get(&key)?.stack(level)?;
         let instance = Instance(address);
         let rule = self.names.rule(name);
         let check = !rule.unchecked;
@@ -405,24 +401,19 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn acquire(&mut self, at: At<'_>, key: u64, level: Level, acquisition: Option<Acquisition>) {
+    fn acquire(&mut self, at: At<'_>, key: TaskKey, level: Level, acquisition: Option<Acquisition>) {
         let Some(acquisition) = acquisition else { return };
         self.unmatched_in_a_row = 0;
         note_use(&mut self.used, &mut self.counts, acquisition.class);
         self.event(at, key, level, Event::Acquire(acquisition));
+        self.too_deep |= self.tasks.get(&key).is_some_and(|who| who.is_too_deep(level));
     }
 
-    fn release(&mut self, at: At<'_>, key: u64, level: Level, address: u64, name: &[u8]) {
+    fn release(&mut self, at: At<'_>, key: TaskKey, level: Level, address: u64, name: &[u8]) {
         let instance = Instance(address);
         let Some(who) = self.tasks.get_mut(&key) else { return };
-        // Its own level first; but what a missing line left on another level is released all the same.
-        let others = [Level::Task, Level::SoftIrq, Level::HardIrq, Level::HardInSoft];
-        let holds = |who: &Who, level: Level| {
-            who.stacks[level as usize].as_ref().is_some_and(|task| task.holds(instance))
-        };
-        let found = std::iter::once(level).chain(others).find(|level| holds(who, *level));
         let place = at.place();
-        if let Some(found) = found {
+        if let Some(found) = who.level_of(instance, level) {
             self.event(at, key, found, Event::Release { instance, place });
             return;
         }
@@ -434,7 +425,7 @@ impl<'a> Judge<'a> {
             self.counts.unmatched += 1;
             return;
         }
-        let task = who.stack(level, &mut self.stacks_made, &mut self.engine);
+        let task = who.make_stack(level, None, &mut self.engine);
         let mut outcome = self.engine.step(task, Event::Release { instance, place });
         for finding in &mut outcome.findings {
             name_balance(finding, &String::from_utf8_lossy(name));
@@ -443,8 +434,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Gives the engine an event of a stack, if the stack exists.
-    fn event(&mut self, at: At<'_>, key: u64, level: Level, event: Event) {
-        if let Some(task) = self.tasks.get_mut(&key).and_then(|who| who.stacks[level as usize].as_mut()) {
+    fn event(&mut self, at: At<'_>, key: TaskKey, level: Level, event: Event) {
+        if let Some(task) = self.tasks.get_mut(&key).and_then(|who| who.stack_mut(level)) {
             let outcome = self.engine.step(task, event);
             self.take(at, outcome);
         }
@@ -467,14 +458,14 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn ground(&mut self, key: u64) {
+    fn ground(&mut self, key: TaskKey) {
         if let Some(who) = self.tasks.get_mut(&key) {
             who.grounded = Some(self.epoch);
         }
     }
 
-    fn holds_something(&self, key: u64) -> bool {
-        let stack = self.tasks.get(&key).and_then(|who| who.stacks[Level::Task as usize].as_ref());
+    fn holds_something(&self, key: TaskKey) -> bool {
+        let stack = self.tasks.get(&key).and_then(|who| who.stack(Level::Task));
         stack.is_some_and(|task| !task.held().is_empty())
     }
 
@@ -482,47 +473,8 @@ impl<'a> Judge<'a> {
     fn forget_holds(&mut self) {
         self.epoch += 1;
         self.tasks.clear();
+        self.cpus.forget();
     }
-}
-
-impl Who {
-    fn new(comm: &[u8], pid: u32) -> Self {
-        let mut who =
-            Who { comm: Box::default(), name: Arc::from(""), stacks: Default::default(), grounded: None };
-        who.rename(comm, pid);
-        who
-    }
-
-    fn rename(&mut self, comm: &[u8], pid: u32) {
-        self.comm = comm.into();
-        self.name = format!("{}-{pid}", String::from_utf8_lossy(comm)).into();
-        for stack in self.stacks.iter_mut().flatten() {
-            stack.name = self.name.clone();
-        }
-    }
-
-    /// The stack of a level, made when it is first needed.
-    fn stack(&mut self, level: Level, made: &mut u32, engine: &mut Engine) -> &mut Task {
-        self.stacks[level as usize].get_or_insert_with(|| {
-            *made += 1;
-            let mut task = Box::new(Task::new(TaskId(*made), self.name.clone(), u64::MAX));
-            let enters: &[Context] = match level {
-                Level::Task | Level::Nmi => &[],
-                Level::SoftIrq => &[Context::SoftIrq],
-                Level::HardIrq => &[Context::HardIrq],
-                Level::HardInSoft => &[Context::SoftIrq, Context::HardIrq],
-            };
-            for context in enters {
-                engine.step(&mut task, Event::Context { context: *context, enter: true, threaded: false });
-            }
-            task
-        })
-    }
-}
-
-/// A PID, or for the idle tasks the CPU.
-fn key(pid: u32, cpu: u32) -> u64 {
-    if pid == 0 { 1 << 32 | u64::from(cpu) } else { u64::from(pid) }
 }
 
 /// How many other locks of the name the task holds; 0 if it holds this very one.
@@ -538,7 +490,7 @@ fn depth_of(names: &Names<'_>, task: &Task, name: NameId, instance: Instance) ->
 }
 
 /// An exclusive acquisition without anything special.
-fn plain(class: ClassId, instance: Instance, place: Place) -> Acquisition {
+pub(crate) fn plain(class: ClassId, instance: Instance, place: Place) -> Acquisition {
     Acquisition {
         class,
         instance,
@@ -569,23 +521,6 @@ fn name_balance(finding: &mut Finding, name: &str) {
         finding.report.signature = format!("{}:{name}", ReportKind::Balance);
         if let Some(wanted) = &mut finding.report.wanted {
             wanted.lock.class = name.to_owned();
-        }
-    }
-}
-
-/// Teaches the engine the declared orders, as if a task had taken the locks that way.
-fn declare(engine: &mut Engine, names: &mut Names<'_>, annotations: &Annotations) {
-    let mut task = Task::new(TaskId(0), Arc::from("declared order"), u64::MAX);
-    for order in annotations.orders() {
-        let instances = (1..).map(Instance);
-        for ((mode, name), instance) in order.iter().zip(instances.clone()) {
-            let name = names.intern(name.as_bytes());
-            let class = names.class(engine, name, instance.0, 0);
-            let acquisition = Acquisition { mode: *mode, ..plain(class, instance, Place::Unknown) };
-            engine.step(&mut task, Event::Acquire(acquisition));
-        }
-        for instance in instances.take(order.len()) {
-            engine.step(&mut task, Event::Release { instance, place: Place::Unknown });
         }
     }
 }

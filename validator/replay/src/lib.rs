@@ -14,18 +14,22 @@
 #![cfg(feature = "lockdep")]
 
 pub mod classes;
+mod context;
 pub mod ftrace;
 pub mod input;
 pub mod judge;
 pub mod lkx;
 mod names;
 pub mod output;
+pub mod prime;
+mod tasks;
 
 use std::path::Path;
 
 pub use classes::Annotations;
 pub use input::{InputError, Lines};
 pub use judge::{Counts, Found, Judge};
+pub use prime::Dump;
 
 /// How a replay is done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,44 +53,56 @@ pub struct Replay {
     pub error: Option<InputError>,
 }
 
-/// Replays one file. `progress` is told now and then how many bytes of the file were read.
-pub fn replay_file(
-    path: &Path,
-    annotations: &Annotations,
+/// Traces that are judged one after the other, each knowing what those before it taught.
+#[derive(Debug)]
+pub struct History<'a> {
+    judge: Judge<'a>,
     options: Options,
-    progress: &mut dyn FnMut(u64),
-) -> Replay {
-    let file = path.display().to_string();
-    match Lines::open(path) {
-        Ok(lines) => replay(&file, lines, annotations, options, progress),
-        Err(error) => Replay {
-            file,
-            counts: Counts::default(),
-            findings: Vec::new(),
-            notes: Vec::new(),
-            error: Some(error),
-        },
-    }
 }
 
-/// Replays lines from anywhere under the name `file`.
-pub fn replay(
-    file: &str,
-    mut lines: Lines,
-    annotations: &Annotations,
-    options: Options,
-    progress: &mut dyn FnMut(u64),
-) -> Replay {
-    let mut judge = Judge::new(annotations);
-    let error = feed(&mut judge, &mut lines, options, progress).err();
-    let stopped = options.stop_at_first && !judge.findings().is_empty();
-    let error = error.or_else(|| if stopped { None } else { judge.incomplete() });
-    Replay {
-        file: file.to_owned(),
-        counts: judge.counts(),
-        notes: judge.notes(),
-        findings: judge.into_findings(),
-        error,
+impl<'a> History<'a> {
+    /// A history that begins with what is declared and what the kernel knew before.
+    #[must_use]
+    pub fn new(annotations: &'a Annotations, dumps: &[Dump], options: Options) -> Self {
+        let mut judge = Judge::new(annotations);
+        for dump in dumps {
+            judge.prime(dump.clone());
+        }
+        History { judge, options }
+    }
+
+    /// Names tasks with their file from here on, because several files are to be one history.
+    pub fn begin_file(&mut self, file: &str) {
+        self.judge.begin_file(file);
+    }
+
+    /// Replays a file. `progress` is told now and then how many bytes of it were read.
+    pub fn replay_file(&mut self, path: &Path, progress: &mut dyn FnMut(u64)) -> Replay {
+        let file = path.display().to_string();
+        match Lines::open(path) {
+            Ok(lines) => self.replay(&file, lines, progress),
+            Err(error) => Replay {
+                file,
+                counts: Counts::default(),
+                findings: Vec::new(),
+                notes: Vec::new(),
+                error: Some(error),
+            },
+        }
+    }
+
+    /// Replays lines from anywhere under the name `file`.
+    pub fn replay(&mut self, file: &str, mut lines: Lines, progress: &mut dyn FnMut(u64)) -> Replay {
+        let error = feed(&mut self.judge, &mut lines, self.options, progress).err();
+        let stopped = self.options.stop_at_first && !self.judge.findings().is_empty();
+        let error = error.or_else(|| if stopped { None } else { self.judge.incomplete() });
+        Replay {
+            file: file.to_owned(),
+            counts: self.judge.counts(),
+            notes: self.judge.notes(error.is_none() && !stopped),
+            findings: self.judge.take_findings(),
+            error,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use lockdep::ReportKind;
 use lockdep::engine::Dependency;
 use lockdep_replay::ftrace::{self, Line, Op};
-use lockdep_replay::{Annotations, Judge, Lines};
+use lockdep_replay::{Annotations, Dump, Judge, Lines};
 
 const TRACES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/traces");
 
@@ -86,7 +86,10 @@ fn by_name(_: &str, name: &str) -> String {
 
 /// Replays up to the first finding: the kernel learns nothing any more after its report.
 fn replay<'a>(file: &str, annotations: &'a Annotations) -> Judge<'a> {
-    let mut judge = Judge::new(annotations);
+    go_on(Judge::new(annotations), file)
+}
+
+fn go_on<'a>(mut judge: Judge<'a>, file: &str) -> Judge<'a> {
     for (number, line) in (1..).zip(lines_of(file)) {
         judge.line(number, line.as_bytes()).expect("a whole trace");
         if !judge.findings().is_empty() {
@@ -114,6 +117,23 @@ fn with_all_arguments_the_direct_dependencies_are_exactly_the_kernels() {
         let ours: Pairs = direct(&judge).map(|edge| (class(edge.from), class(edge.to))).collect();
         let new: Pairs = ours.difference(&kernel.before).cloned().collect();
         assert_eq!(new, kernel.learned, "{run}");
+    }
+}
+
+#[test]
+fn primed_with_the_kernels_graph_only_what_is_new_is_counted() {
+    let annotations = Annotations::none();
+    for (run, _) in RUNS {
+        let dump = Path::new(TRACES).join(format!("ext/{run}.lockdep-before.gz"));
+        let mut judge = Judge::new(&annotations);
+        judge.prime(Dump::read(&dump).expect("a dump"));
+        let judge = go_on(judge, &format!("ext/{run}.lkx.gz"));
+        let kernel = kernel(run, by_address);
+        let alone = replay(&format!("ext/{run}.lkx.gz"), &annotations).counts().edges;
+        let primed = judge.counts().edges;
+        // Not only neighbours count here, so there are more than the kernel lists.
+        assert!((kernel.learned.len() as u64..alone).contains(&primed), "{run}: {primed} of {alone}");
+        assert_eq!(judge.notes(false), [""; 0], "{run}: nothing of the dump was left out");
     }
 }
 

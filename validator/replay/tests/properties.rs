@@ -10,7 +10,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use lockdep_replay::input::Reason;
-use lockdep_replay::{Annotations, Lines, Options, Replay, ftrace, replay};
+use lockdep_replay::{Annotations, History, Lines, Options, Replay, ftrace};
 use proptest::prelude::*;
 
 const TRACE: &[u8] = include_bytes!("../../../tests/data/traces/abba.trace.gz");
@@ -29,7 +29,7 @@ fn trace() -> &'static (Vec<u8>, Vec<u8>) {
 
 fn judge(bytes: Vec<u8>) -> Result<Replay, lockdep_replay::InputError> {
     let lines = Lines::new(Box::new(Cursor::new(bytes)))?;
-    Ok(replay("input", lines, &Annotations::builtin(), Options::default(), &mut |_| {}))
+    Ok(History::new(&Annotations::builtin(), &[], Options::default()).replay("input", lines, &mut |_| {}))
 }
 
 fn findings(replay: &Replay) -> Vec<(u64, String)> {
