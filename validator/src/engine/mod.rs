@@ -66,6 +66,8 @@ pub struct Outcome {
     pub learned: Vec<EdgeId>,
     /// Findings that were not made before.
     pub findings: Vec<Finding>,
+    /// Findings that were made before, of acquisitions that would certainly block for ever.
+    pub again: Vec<Report>,
     /// True if the same event in the same state will lead to nothing new: its chain may be cached.
     pub clean: bool,
     /// True if "the same state" includes which lock objects are held, not only their classes.
@@ -319,6 +321,7 @@ impl Engine {
         *count += 1;
         if *count > 1 {
             self.counters.duplicates += 1;
+            outcome.again.extend(finding.report.certain.then_some(finding.report));
         } else {
             outcome.findings.push(finding);
         }

@@ -2,6 +2,8 @@
 //! The off twin: zero-sized, empty, inline. Same names, same signatures, same const-ness and auto traits as
 //! `enabled.rs`.
 
+use core::ops::Deref;
+
 use super::{Acquire, Held, LockClass};
 use crate::event::{Context, HeldAs, Mode};
 use crate::report::model::Acquired;
@@ -65,6 +67,25 @@ pub fn downgrade(_map: &LockMap) {}
 /// See the on twin.
 #[inline(always)]
 pub fn might_lock(_map: &LockMap, _how: Acquire<'_>) {}
+
+/// See the on twin; without a destructor.
+#[derive(Debug)]
+pub(crate) struct OwnedMap(LockMap);
+
+impl OwnedMap {
+    pub(crate) const fn new(map: LockMap) -> Self {
+        OwnedMap(map)
+    }
+}
+
+impl Deref for OwnedMap {
+    type Target = LockMap;
+
+    #[inline(always)]
+    fn deref(&self) -> &LockMap {
+        &self.0
+    }
+}
 
 /// See the on twin.
 #[inline(always)]

@@ -2,6 +2,7 @@
 //! The on twin: what a lock carries, and the first two hops of each hook. A known acquisition is done when
 //! [`Thread::acquire_known`](crate::runtime) says so; everything else is [`crate::runtime::slow`].
 
+use core::ops::Deref;
 use core::panic::Location;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -268,6 +269,37 @@ fn raise(verdict: Option<Verdict>) {
 pub fn might_lock(map: &LockMap, how: Acquire<'_>) {
     acquire(map, how);
     release(map);
+}
+
+/// The map of a lock that says itself when it goes away. A lock that this thread holds is then reported as freed,
+/// and no longer counts as held: a new lock at its address is another one.
+#[derive(Debug)]
+pub(crate) struct OwnedMap(LockMap);
+
+impl OwnedMap {
+    pub(crate) const fn new(map: LockMap) -> Self {
+        OwnedMap(map)
+    }
+}
+
+impl Deref for OwnedMap {
+    type Target = LockMap;
+
+    #[inline]
+    fn deref(&self) -> &LockMap {
+        &self.0
+    }
+}
+
+impl Drop for OwnedMap {
+    #[inline]
+    fn drop(&mut self) {
+        let lock = self.0.lock_id();
+        if lock != LockId::UNKNOWN && !Thread::holds_nothing() {
+            // A destructor does not unwind.
+            drop(slow::dropped_while_held(lock));
+        }
+    }
 }
 
 /// Whether this thread holds the lock.

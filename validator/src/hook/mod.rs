@@ -53,7 +53,9 @@ pub use imp::{
     enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name, task_exit,
     user_return,
 };
-pub(crate) use imp::{acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade};
+pub(crate) use imp::{
+    OwnedMap, acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade,
+};
 
 /// A lock class: all locks that obey one ordering rule. Its identity is the address of the `static` it lives
 /// in; the name is for people.

@@ -44,6 +44,7 @@ pub use record::{Recorded, RecordedOp};
 pub use sink::PanicOn;
 pub(crate) use sink::Verdict;
 pub use stack::Stacks;
+use thread::Entered;
 pub(crate) use thread::Thread;
 
 /// How a validator works; fixed when it is built.
@@ -271,24 +272,28 @@ impl Validator {
     /// The findings so far, each distinct one once, in the order in which they were made.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
+        let _quiet = Quiet::new();
         self.inner.sink.reports()
     }
 
     /// Has `callback` called with each finding from now on, on the thread that made it. Locks taken in the
     /// callback are not watched.
     pub fn on_report(&self, callback: impl Fn(&Report) + Send + Sync + 'static) {
+        let _quiet = Quiet::new();
         self.inner.sink.add(Arc::new(callback));
     }
 
     /// Takes the events recorded since the last call (see [`Builder::record`]).
     #[must_use]
     pub fn take_recorded(&self) -> Vec<Recorded> {
+        let _quiet = Quiet::new();
         std::mem::take(&mut *self.inner.recorded.lock())
     }
 
     /// The learned order: `(earlier class, later class)` names, in the order of learning, without repeats.
     #[must_use]
     pub fn dependencies(&self) -> Vec<(String, String)> {
+        let _quiet = Quiet::new();
         let engine = self.inner.engine.lock();
         let name = |class| engine.classes().get(class).display_name();
         let mut pairs: Vec<_> = Vec::new();
@@ -301,11 +306,24 @@ impl Validator {
         pairs
     }
 
-    /// Looks at the engine.
+    /// Looks at the engine. Locks taken in `f` are not watched; this validator must not be asked anything in it.
     pub fn with_engine<R>(&self, f: impl FnOnce(&Engine) -> R) -> R {
-        // Busy, so that locks that `f` takes do not come back here.
-        let _entered = Thread::enter();
+        let _quiet = Quiet::new();
         f(&self.inner.engine.lock())
+    }
+}
+
+/// While a lock of the validator is held on behalf of its user: locks that are taken meanwhile (by the allocator)
+/// must not come back here, and a fork has to wait.
+struct Quiet {
+    _gate: fork::Gate,
+    _entered: Option<Entered>,
+}
+
+impl Quiet {
+    fn new() -> Self {
+        let _entered = Thread::enter();
+        Quiet { _gate: fork::Gate::pass(), _entered }
     }
 }
 
@@ -345,7 +363,8 @@ pub fn global() -> &'static Validator {
         };
         builder.stacks(stacks).build()
     });
-    &GLOBAL
+    // What is locked while it is being made (by the allocator) must not ask for it.
+    Thread::unwatched(|| &*GLOBAL)
 }
 
 /// A validator to hand to another thread.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where reports go: collected always, then to callbacks, then printed, then a panic if one is due.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::fork::Gate;
 use crate::report::model::{Report, Severity};
 
 /// When a finding panics.
@@ -31,15 +34,21 @@ pub(super) struct Sink {
 
 /// The panic that is due after a delivery. Dropping it means to go on.
 #[must_use]
-pub(crate) struct Verdict {
-    message: String,
+pub(crate) enum Verdict {
+    /// The validator's own.
+    Finding(String),
+    /// A callback panicked: so shall the code that made the finding.
+    Callback(Box<dyn Any + Send>),
 }
 
 impl Verdict {
     /// Panics, on the thread and at the place of the finding.
     #[track_caller]
     pub(crate) fn raise(self) -> ! {
-        panic!("{}", self.message);
+        match self {
+            Verdict::Finding(message) => panic!("{message}"),
+            Verdict::Callback(payload) => resume_unwind(payload),
+        }
     }
 }
 
@@ -56,22 +65,38 @@ impl Sink {
         self.reports.lock().clone()
     }
 
-    /// Delivers one report. Never panics by itself, and asks for no panic on a thread that panics already.
-    pub(super) fn deliver(&self, report: Report) -> Option<Verdict> {
-        let callbacks = self.callbacks.lock().clone();
+    /// Delivers one report. Does not panic, and asks for no panic on a thread that panics already.
+    pub(super) fn deliver(&self, report: &Report) -> Option<Verdict> {
+        let callbacks = {
+            let _gate = Gate::pass();
+            self.reports.lock().push(report.clone());
+            self.callbacks.lock().clone()
+        };
+        let mut panicked = None;
         for callback in &callbacks {
-            callback(&report);
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| callback(report))) {
+                panicked = panicked.or(Some(Verdict::Callback(payload)));
+            }
         }
         if self.print {
-            eprintln!("{report}");
+            // It panics if standard error is a closed pipe. (Written otherwise, it would not be captured in tests.)
+            _ = catch_unwind(AssertUnwindSafe(|| eprintln!("{report}")));
         }
-        let due = match self.panic_on {
-            PanicOn::Never => false,
-            PanicOn::Certain => report.certain,
-            PanicOn::Finding => report.severity == Severity::Error,
-        };
-        let message = format!("lockdep: {}: {}", report.kind, report.summary);
-        self.reports.lock().push(report);
-        (due && !std::thread::panicking()).then_some(Verdict { message })
+        match self.panic_on {
+            _ if std::thread::panicking() => None,
+            PanicOn::Finding if report.severity == Severity::Error => Some(Self::panic_for(report)),
+            PanicOn::Certain if report.certain => Some(Self::panic_for(report)),
+            _ => panicked,
+        }
+    }
+
+    /// A finding that was made before and is not reported again. Where it would hang, it panics each time.
+    pub(super) fn made_again(&self, report: &Report) -> Option<Verdict> {
+        let due = report.certain && self.panic_on != PanicOn::Never && !std::thread::panicking();
+        due.then(|| Self::panic_for(report))
+    }
+
+    fn panic_for(report: &Report) -> Verdict {
+        Verdict::Finding(format!("lockdep: {}: {}", report.kind, report.summary))
     }
 }

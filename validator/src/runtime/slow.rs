@@ -7,18 +7,20 @@
 //! lock is dropped. A panic that is due is handed to the caller, which may raise it (this thread is no longer
 //! busy then), so that it has the caller's place.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::fork::Gate;
 use super::sink::Verdict;
 use super::thread::{Current, Entered, Thread};
-use super::{Inner, RecordedOp, SEVERAL, fork};
+use super::{Inner, RecordedOp, SEVERAL};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
 use crate::hook::{Acquire, Held, LockMap};
 use crate::ids::{ClassId, Instance, LockId, TaskId};
 use crate::limits::{HELD_RESERVED, SUBCLASSES};
-use crate::report::model::Acquired;
+use crate::report::model::{Acquired, Report};
 
 /// The slow half of [`crate::raw::acquire`]. Whoever raises the panic takes the acquisition back before, with
 /// [`take_back`].
@@ -26,7 +28,7 @@ use crate::report::model::Acquired;
 #[inline(never)]
 pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<Verdict> {
     let entered = Thread::enter()?;
-    let _gate = fork::Gate::pass();
+    let gate = Gate::pass();
     let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
     if task.held.capacity() < HELD_RESERVED {
@@ -80,6 +82,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         (true, true) => entered.thread().remember(objects),
         (false, _) => {}
     }
+    drop(gate);
     deliver(&validator, outcome)
 }
 
@@ -92,9 +95,9 @@ fn objects_key(task: &Task, key: ChainKey, new: LockId) -> ChainKey {
 /// A lock goes away.
 pub(crate) fn dropped(lock: LockId) {
     let Some(entered) = Thread::enter_existing() else { return };
-    let _gate = fork::Gate::pass();
     let Current { validator, task, .. } = entered.current();
     if validator.nests_instances.load(Ordering::Relaxed) {
+        let _gate = Gate::pass();
         validator.clone().engine.lock().step(task, Event::Dropped { lock });
     }
 }
@@ -138,8 +141,8 @@ impl Inner {
 #[inline(never)]
 pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdict> {
     let entered = Thread::enter()?;
-    let _gate = fork::Gate::pass();
-    let Current { validator, task, outer } = entered.current();
+    let gate = Gate::pass();
+    let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
     let instance = map.instance();
     if entered.records() {
@@ -155,23 +158,38 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         return None;
     }
     if !task.holds(instance) {
-        // Taken before a scope was entered and released inside it: it is on the stack of the outer binding.
-        if let Some((outer_validator, outer_task)) =
-            outer.iter_mut().rev().find(|(_, outer_task)| outer_task.holds(instance))
-        {
-            let outcome = outer_validator.engine.lock().step(outer_task, Event::Release { instance, place });
-            let outer_validator = outer_validator.clone();
-            return deliver(&outer_validator, outcome);
-        }
-        if !strict {
+        let current = entered.current();
+        if !strict && !holds(current, instance) {
             return None;
         }
+        // Taken before a scope was entered and released inside it: it is on the stack of an outer binding.
+        let (validator, task) = binding_of(current, instance);
+        let outcome = validator.engine.lock().step(task, Event::Release { instance, place });
+        drop(gate);
+        return deliver(&validator, outcome);
     }
     if replay_known(&entered, &validator, instance) {
         return None;
     }
     let outcome = validator.engine.lock().step(task, Event::Release { instance, place });
+    drop(gate);
     deliver(&validator, outcome)
+}
+
+/// True if this thread holds the lock, under whatever binding.
+fn holds(current: &Current, instance: Instance) -> bool {
+    current.task.holds(instance) || current.outer.iter().any(|(_, task)| task.holds(instance))
+}
+
+/// The binding under which this thread holds the lock: the one in force (also if none does), or one around it.
+fn binding_of(current: &mut Current, instance: Instance) -> (Arc<Inner>, &mut Task) {
+    let Current { validator, task, outer } = current;
+    if !task.holds(instance)
+        && let Some((validator, task)) = outer.iter_mut().rev().find(|(_, task)| task.holds(instance))
+    {
+        return (validator.clone(), task);
+    }
+    (validator.clone(), task)
 }
 
 /// Releases out of order without the engine, if every chain that results is known to be clean.
@@ -205,9 +223,8 @@ pub(crate) fn event(
     make: impl FnOnce(Instance, ClassId, Place) -> Event,
 ) -> Option<Verdict> {
     let entered = Thread::enter()?;
-    let _gate = fork::Gate::pass();
-    let Current { validator, task, .. } = entered.current();
-    let validator = validator.clone();
+    let gate = Gate::pass();
+    let (validator, task) = binding_of(entered.current(), map.instance());
     let class = validator.class_of(map, 0);
     let event = make(map.instance(), class, place);
     if entered.records() {
@@ -216,6 +233,30 @@ pub(crate) fn event(
         }
     }
     let outcome = validator.engine.lock().step(task, event);
+    drop(gate);
+    deliver(&validator, outcome)
+}
+
+/// A lock goes away while this thread holds some. If it is one of these (it may have been moved since), that is a
+/// finding, and nothing is left of the hold.
+#[cold]
+#[inline(never)]
+pub(crate) fn dropped_while_held(lock: LockId) -> Option<Verdict> {
+    let entered = Thread::enter()?;
+    let gate = Gate::pass();
+    let current = entered.current();
+    let tasks = std::iter::once(&current.task).chain(current.outer.iter().map(|(_, task)| task));
+    let mut held = tasks.flat_map(|task| task.held());
+    let instance = held.find(|held| held.lock == lock)?.instance;
+    let (validator, task) = binding_of(current, instance);
+    let place = Place::Unknown;
+    let mut engine = validator.engine.lock();
+    let outcome = engine.step(task, Event::Freed { start: instance.0, len: 1, place });
+    while task.holds(instance) {
+        engine.step(task, Event::Release { instance, place });
+    }
+    drop(engine);
+    drop(gate);
     deliver(&validator, outcome)
 }
 
@@ -236,7 +277,7 @@ fn recorded_ops(event: Event) -> Vec<RecordedOp> {
 #[inline(never)]
 pub(crate) fn task_event(event: Event) -> Option<Verdict> {
     let entered = Thread::enter()?;
-    let _gate = fork::Gate::pass();
+    let gate = Gate::pass();
     let Current { validator, task, .. } = entered.current();
     if matches!(event, Event::Freed { .. } | Event::Exit { .. } | Event::UserReturn { .. })
         && task.held().is_empty()
@@ -245,6 +286,7 @@ pub(crate) fn task_event(event: Event) -> Option<Verdict> {
     }
     let validator = validator.clone();
     let outcome = validator.engine.lock().step(task, event);
+    drop(gate);
     deliver(&validator, outcome)
 }
 
@@ -254,13 +296,14 @@ pub(super) fn thread_exit() {
         return;
     }
     let Some(entered) = Thread::enter() else { return };
-    let _gate = fork::Gate::pass();
+    let gate = Gate::pass();
     let Current { validator, task, .. } = entered.current();
     if task.held().is_empty() {
         return;
     }
     let validator = validator.clone();
     let outcome = validator.engine.lock().step(task, Event::Exit { place: Place::Unknown });
+    drop(gate);
     drop(deliver(&validator, outcome));
 }
 
@@ -268,7 +311,7 @@ pub(super) fn thread_exit() {
 pub(crate) fn held(instance: Instance) -> Held {
     match Thread::enter() {
         None => Held::Unknown,
-        Some(entered) if entered.current().task.holds(instance) => Held::Yes,
+        Some(entered) if holds(entered.current(), instance) => Held::Yes,
         Some(_) => Held::No,
     }
 }
@@ -276,7 +319,7 @@ pub(crate) fn held(instance: Instance) -> Held {
 /// The locks this thread holds, outermost first.
 pub(crate) fn held_locks() -> Vec<Acquired> {
     let Some(entered) = Thread::enter() else { return Vec::new() };
-    let _gate = fork::Gate::pass();
+    let _gate = Gate::pass();
     let Current { validator, task, .. } = entered.current();
     let engine = validator.engine.lock();
     let mut held: Vec<Acquired> = task.held().iter().map(|held| engine.acquired(task, held)).collect();
@@ -290,7 +333,7 @@ pub(crate) fn held_locks() -> Vec<Acquired> {
 /// The subclass at which this thread holds the lock; 0 if it does not.
 pub(crate) fn held_subclass(map: &LockMap) -> u8 {
     let Some(entered) = Thread::enter() else { return 0 };
-    let _gate = fork::Gate::pass();
+    let _gate = Gate::pass();
     let Current { validator, task, .. } = entered.current();
     let Some(position) = task.position(map.instance()) else { return 0 };
     let class = task.held()[position].bits.class();
@@ -309,19 +352,25 @@ pub(crate) fn set_task_name(name: &str) {
     }
 }
 
-/// Gives what was learned a stack, completes what was found, and hands it to the sink.
+/// Gives what was learned a stack, completes what was found, and hands it to the sink: outside the gate, for nobody
+/// knows what a callback does, or who holds standard error.
 fn deliver(validator: &Inner, outcome: Outcome) -> Option<Verdict> {
-    if outcome.learned.is_empty() && outcome.findings.is_empty() {
-        return None;
+    let Outcome { learned, findings, again, .. } = outcome;
+    let mut verdict = again.iter().find_map(|report| validator.sink.made_again(report));
+    if learned.is_empty() && findings.is_empty() {
+        return verdict;
     }
+    let gate = Gate::pass();
     let stack = validator.stacks.capture(validator.config.stacks);
     if let Some(stack) = stack {
-        validator.engine.lock().attach_stack(&outcome.learned, stack);
+        validator.engine.lock().attach_stack(&learned, stack);
     }
-    let mut verdict = None;
-    for finding in outcome.findings {
-        let report = validator.complete(finding, stack);
-        verdict = validator.sink.deliver(report).or(verdict);
+    let reports: Vec<Report> =
+        findings.into_iter().map(|finding| validator.complete(finding, stack)).collect();
+    drop(gate);
+    for report in &reports {
+        let due = validator.sink.deliver(report);
+        verdict = verdict.or(due);
     }
     verdict
 }

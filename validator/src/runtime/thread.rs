@@ -182,9 +182,31 @@ impl Thread {
         Some(Entered { thread: self })
     }
 
-    /// True if the hooks would watch nothing on this thread because the validator is at work in it.
-    pub(super) fn is_busy() -> bool {
-        Thread::get().is_some_and(|thread| thread.flags.get() & BUSY != 0)
+    /// Runs `f` with this thread not watched, if it has no state yet.
+    pub(super) fn unwatched<R>(f: impl FnOnce() -> R) -> R {
+        struct Restore(*const Thread);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                STATE.set(self.0);
+            }
+        }
+        if !STATE.get().is_null() {
+            return f();
+        }
+        let _restore = Restore(STATE.replace(core::ptr::without_provenance(usize::MAX)));
+        f()
+    }
+
+    /// True if this thread holds nothing that it could be asked about now.
+    #[inline]
+    pub(crate) fn holds_nothing() -> bool {
+        let Some(thread) = Thread::get() else { return true };
+        if thread.flags.get() & BUSY != 0 {
+            return true;
+        }
+        // SAFETY: as in `acquire_known`, for a look at two lengths.
+        let current = unsafe { &*thread.current.get() };
+        current.task.held.is_empty() && current.outer.is_empty()
     }
 
     fn create() -> Option<&'static Thread> {

@@ -14,18 +14,18 @@ use lock_api::RawMutex as _;
 
 use super::tried;
 use super::watched::{Watched, sealed::Sealed};
-use crate::hook::{self, Acquire, LockClass, LockMap};
+use crate::hook::{self, Acquire, LockClass, LockMap, OwnedMap};
 
 /// The raw lock behind [`Mutex`].
 pub struct RawMutex {
-    pub(super) map: LockMap,
+    pub(super) map: OwnedMap,
     /// A whole mutex, not only its raw lock: parking_lot's condition variable wants a guard of one.
     pub(super) inner: parking_lot::Mutex<()>,
 }
 
 impl RawMutex {
     const fn new(map: LockMap) -> Self {
-        RawMutex { map, inner: parking_lot::Mutex::new(()) }
+        RawMutex { map: OwnedMap::new(map), inner: parking_lot::Mutex::new(()) }
     }
 
     #[inline]

@@ -17,17 +17,17 @@ use lock_api::RawMutex as _;
 pub use parking_lot::RawThreadId;
 
 use super::watched::{Watched, sealed::Sealed};
-use crate::hook::{self, Acquire, LockClass, LockMap};
+use crate::hook::{self, Acquire, LockClass, LockMap, OwnedMap};
 
 /// The raw lock behind [`ReentrantMutex`].
 pub struct RawReentrantMutex {
-    map: LockMap,
+    map: OwnedMap,
     inner: parking_lot::RawMutex,
 }
 
 impl RawReentrantMutex {
     const fn new(map: LockMap) -> Self {
-        RawReentrantMutex { map, inner: parking_lot::RawMutex::INIT }
+        RawReentrantMutex { map: OwnedMap::new(map), inner: parking_lot::RawMutex::INIT }
     }
 }
 

@@ -12,17 +12,17 @@ use lock_api::{RawRwLock as _, RawRwLockRecursive as _, RawRwLockUpgrade as _};
 
 use super::super::tried;
 use crate::event::Mode;
-use crate::hook::{self, Acquire, LockClass, LockMap};
+use crate::hook::{self, Acquire, LockClass, LockMap, OwnedMap};
 
 /// The raw lock behind [`RwLock`](super::RwLock).
 pub struct RawRwLock {
-    pub(super) map: LockMap,
+    pub(super) map: OwnedMap,
     inner: parking_lot::RawRwLock,
 }
 
 impl RawRwLock {
     pub(super) const fn new(map: LockMap) -> Self {
-        RawRwLock { map, inner: <parking_lot::RawRwLock as lock_api::RawRwLock>::INIT }
+        RawRwLock { map: OwnedMap::new(map), inner: <parking_lot::RawRwLock as lock_api::RawRwLock>::INIT }
     }
 
     #[inline]
