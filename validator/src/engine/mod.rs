@@ -294,6 +294,7 @@ impl Engine {
             }
             let report = check::nest_missing::check(self, task, &entry);
             self.found(outcome, report);
+            outcome.per_instance |= self.instances_matter(task, &entry);
             let key = if merged { task.key } else { mix(task.key, entry.bits.word()) };
             task.push(entry, key);
         }

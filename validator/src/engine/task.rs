@@ -304,6 +304,18 @@ impl Task {
         }
     }
 
+    /// Takes out the entry at `position`; what lies above moves down, in the chains that result. None of the entries
+    /// may be merged.
+    pub(crate) fn take_out(&mut self, position: usize) {
+        let mut key = self.held[position].prev_key;
+        for held in &mut self.held[position + 1..] {
+            held.prev_key = key;
+            key = mix(key, held.bits.word());
+        }
+        self.held.remove(position);
+        self.key = key;
+    }
+
     /// Takes out the entry at `position` and everything above it; the key is then that of the rest.
     pub(crate) fn split_at(&mut self, position: usize) -> (HeldLock, Vec<HeldLock>) {
         let above = self.held.split_off(position + 1);

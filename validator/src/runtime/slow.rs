@@ -171,7 +171,15 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
     if replay_known(&entered, &validator, instance) {
         return None;
     }
+    let position = task.position(instance);
     let outcome = validator.engine.lock().step(task, Event::Release { instance, place });
+    if let (Some(position), true, false) = (position, outcome.clean, outcome.per_instance) {
+        // What lay above was validated in its new chains.
+        let above = task.held.iter().skip(position + 1).map(|held| held.prev_key);
+        for key in above.chain((position < task.held.len()).then_some(task.key)) {
+            validator.publish(&entered, task.id, key);
+        }
+    }
     drop(gate);
     deliver(&validator, outcome)
 }
@@ -206,11 +214,7 @@ fn replay_known(entered: &Entered, validator: &Inner, instance: Instance) -> boo
             return false;
         }
     }
-    let (_, above) = task.split_at(position);
-    for held in above {
-        let key = mix(task.key, held.bits.word());
-        task.push(HeldLock { prev_key: task.key, ..held }, key);
-    }
+    task.take_out(position);
     true
 }
 

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A process that forks while its other threads are deep inside the validator. The child has none of these threads;
+//! it must find no validator lock taken. A child that hangs is ended by its alarm clock and fails the test.
+#![cfg(all(feature = "lockdep", unix))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lockdep::sync::Mutex;
+use lockdep::{LockClass, Validator};
+
+/// Takes a lock of a new class under one of another new class: nothing of that is known to anybody.
+fn learn() {
+    static OUTER: LockClass = LockClass::new("outer");
+    let new_class = || -> &'static LockClass { Box::leak(Box::new(LockClass::new("new"))) };
+    let (outer, inner) = (Mutex::with_class(&OUTER, ()), Mutex::with_class(new_class(), ()));
+    drop((outer.lock(), inner.lock()));
+}
+
+/// Makes a finding, with stacks and names.
+fn find() {
+    let (a, b) = (Mutex::new(()), Mutex::new(()));
+    let v = Validator::new();
+    v.scope(|| {
+        drop((a.lock(), b.lock()));
+        drop((b.lock(), a.lock()));
+    });
+    assert_eq!(v.reports().len(), 1);
+}
+
+/// Forks; the child does `work` and ends. True if it ended well.
+fn fork_and(work: impl FnOnce()) -> bool {
+    // SAFETY: the child calls nothing that another thread could have left locked, which is what this tests, and
+    // leaves by `_exit`.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork: {}", std::io::Error::last_os_error());
+    if child == 0 {
+        // SAFETY: no memory is involved.
+        unsafe { libc::alarm(60) };
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(i32::from(done.is_err())) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for writing.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(waited, child);
+    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+}
+
+#[test]
+fn a_forked_child_can_lock_learn_and_report() {
+    let stop = Arc::new(AtomicBool::new(false));
+    // Their stacks are captured, too, but not resolved: that takes a second each.
+    let threads: Vec<_> = (0..2)
+        .map(|_| {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    learn();
+                }
+            })
+        })
+        .collect();
+    find();
+    let held = Mutex::new(());
+    for _ in 0..50 {
+        let guard = held.lock();
+        let child = || {
+            learn();
+            // What the parent held, the child holds.
+            lockdep::assert_held!(held);
+            drop(guard);
+            drop(held.lock());
+        };
+        assert!(fork_and(child), "the child failed or hung");
+    }
+    assert!(fork_and(find), "the child failed or hung");
+    stop.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert!(lockdep::global().reports().is_empty());
+}
+
+#[test]
+fn forks_may_overlap() {
+    let threads: Vec<_> = (0..3)
+        .map(|_| {
+            std::thread::spawn(|| {
+                for _ in 0..20 {
+                    learn();
+                    assert!(fork_and(learn), "the child failed or hung");
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_callback_may_fork() {
+    let v = Validator::new();
+    let ended_well = Arc::new(AtomicBool::new(false));
+    let result = ended_well.clone();
+    v.on_report(move |_| result.store(fork_and(learn), Ordering::Relaxed));
+    let (a, b) = (Mutex::new(()), Mutex::new(()));
+    v.scope(|| {
+        drop((a.lock(), b.lock()));
+        drop((b.lock(), a.lock()));
+    });
+    assert!(ended_well.load(Ordering::Relaxed));
+    learn();
+}
