@@ -26,11 +26,9 @@ use std::sync::Arc;
 
 use lockdep::LockClass;
 
-use super::resv::{
-    DmaResv, DmaResvUsage, dma_resv_assert_held, dma_resv_assert_not_held, dma_resv_describe, dma_resv_fini,
-    dma_resv_lock, dma_resv_lock_interruptible, dma_resv_might_lock, dma_resv_unlock, dma_resv_usage_rw,
-    dma_resv_wait,
-};
+use super::access::VmapState;
+use super::attach::{DmaBufAttachment, DmaDirection, SgTable};
+use super::resv::{DmaResv, dma_resv_assert_not_held, dma_resv_fini, dma_resv_lock, dma_resv_unlock};
 use crate::kernel::KernelCore;
 use crate::kernel::cell::{KCell, KPtr};
 use crate::kernel::errno::{Errno, Result};
@@ -40,70 +38,12 @@ use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class};
 use crate::kernel::mm::{AddressSpace, VmArea, vma_set_file};
 use crate::kernel::poll::{PollEvents, PollTable, WaitQueueHead};
 use crate::kernel::reclaim;
-use crate::kernel::shmem::{IosysMap, PAGE_SIZE, Pages, read_byte, write_byte};
+use crate::kernel::shmem::{IosysMap, PAGE_SIZE};
 use crate::policy::LockingPolicy;
 
 static LOCK: LockClass = sleep_class("&dmabuf->lock");
 static NAME_LOCK: LockClass = spin_class("&dmabuf->name_lock");
 static POLL: LockClass = spin_class("&dmabuf->poll");
-
-/// `enum dma_data_direction`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DmaDirection {
-    /// Both ways.
-    Bidirectional,
-    /// The device reads.
-    ToDevice,
-    /// The device writes.
-    FromDevice,
-}
-
-impl DmaDirection {
-    fn writes(self) -> bool {
-        !matches!(self, DmaDirection::FromDevice)
-    }
-}
-
-/// `struct sg_table`: a buffer's pages as a device sees them.
-pub struct SgTable {
-    pages: Pages,
-    live: Live,
-}
-
-impl SgTable {
-    /// `drm_prime_pages_to_sg`: two allocations, the table and its list.
-    ///
-    /// # Errors
-    /// -ENOMEM (injected).
-    pub fn from_pages(core: &KernelCore, pages: Pages) -> Result<Arc<Self>> {
-        reclaim::kmalloc()?;
-        reclaim::kmalloc()?;
-        Ok(Arc::new(SgTable { pages, live: core.born("sg_table") }))
-    }
-
-    /// How many pages it lists.
-    #[must_use]
-    pub fn pages(&self) -> usize {
-        self.pages.len()
-    }
-
-    /// The device reads a byte.
-    #[must_use]
-    pub fn read(&self, offset: usize) -> u8 {
-        read_byte(&self.pages, offset)
-    }
-
-    /// The device writes a byte.
-    pub fn write(&self, offset: usize, value: u8) {
-        write_byte(&self.pages, offset, value);
-    }
-}
-
-/// `sg_free_table` and `kfree`.
-#[expect(clippy::needless_pass_by_value, reason = "the table is given up")]
-pub fn sg_free_table(table: Arc<SgTable>) {
-    table.live.freed();
-}
 
 /// An unlock that the C compiler moved out of a callback into its caller's frame (the callback ends in a chain of
 /// jumps). The caller does it, so that it is seen where a real kernel shows it.
@@ -223,12 +163,6 @@ pub trait DmaBufOps: Any + Send + Sync {
     }
 }
 
-/// `struct dma_buf_attach_ops`: an importer that can follow a buffer's moves.
-pub trait ImporterOps: Send + Sync {
-    /// The buffer moves: the mapping is no longer valid. The reservation lock is held.
-    fn move_notify(&self, attach: &Arc<DmaBufAttachment>);
-}
-
 /// `struct dma_buf_export_info`.
 pub struct DmaBufExportInfo {
     /// The exporting driver.
@@ -247,30 +181,24 @@ pub struct DmaBufExportInfo {
     pub mapping: Option<Arc<AddressSpace>>,
 }
 
-#[derive(Default)]
-struct VmapState {
-    count: usize,
-    map: Option<IosysMap>,
-}
-
 /// `struct dma_buf`, as the private data of its file.
 pub struct DmaBufData {
     pub(super) core: Arc<KernelCore>,
-    ops: &'static dyn DmaBufOps,
+    pub(super) ops: &'static dyn DmaBufOps,
     private: KPtr<dyn Any + Send + Sync>,
     /// The exporting driver.
     pub exp_name: &'static str,
     /// In bytes.
     pub size: usize,
-    resv: Arc<DmaResv>,
+    pub(super) resv: Arc<DmaResv>,
     /// The lock is the buffer's own, not the exporter's.
     owns_resv: bool,
     /// P0 only: around `vmap` and `vunmap`.
-    lock: Mutex,
-    name_lock: SpinLock,
-    name: KCell<Option<String>>,
-    attachments: KCell<Vec<Arc<DmaBufAttachment>>>,
-    vmap: KCell<VmapState>,
+    pub(super) lock: Mutex,
+    pub(super) name_lock: SpinLock,
+    pub(super) name: KCell<Option<String>>,
+    pub(super) attachments: KCell<Vec<Arc<DmaBufAttachment>>>,
+    pub(super) vmap: KCell<VmapState>,
     pub(super) poll: Arc<WaitQueueHead>,
     /// Which directions have a callback armed; under the lock of `poll`.
     pub(super) poll_active: KCell<PollEvents>,
@@ -302,11 +230,11 @@ impl DmaBufData {
         self.attachments.with(|list| list.len())
     }
 
-    fn is_dynamic(&self) -> bool {
+    pub(super) fn is_dynamic(&self) -> bool {
         self.ops.has_pin()
     }
 
-    fn p0(&self) -> bool {
+    pub(super) fn p0(&self) -> bool {
         self.core.policy == LockingPolicy::P0
     }
 }
@@ -466,258 +394,6 @@ fn dma_buf_release(buf: &DmaBufData) {
     buf.live.freed();
 }
 
-/// `struct dma_buf_attachment`.
-pub struct DmaBufAttachment {
-    /// The buffer. The attachment holds no reference of its own; its owner does.
-    pub dmabuf: DmaBuf,
-    /// The importing device.
-    pub dev: &'static str,
-    importer_ops: Option<&'static dyn ImporterOps>,
-    sgt: KCell<Option<(Arc<SgTable>, DmaDirection)>>,
-    live: Live,
-}
-
-impl DmaBufAttachment {
-    fn is_dynamic(&self) -> bool {
-        self.importer_ops.is_some()
-    }
-}
-
-/// `dma_buf_attach`.
-///
-/// # Errors
-/// As [`dma_buf_dynamic_attach`].
-pub fn dma_buf_attach(buf: &DmaBuf, dev: &'static str) -> Result<Arc<DmaBufAttachment>> {
-    dma_buf_dynamic_attach(buf, dev, None)
-}
-
-/// `dma_buf_dynamic_attach`: attaches a device. The caller must not hold the reservation lock.
-///
-/// # Errors
-/// -ENOMEM (injected), or what the exporter says.
-pub fn dma_buf_dynamic_attach(
-    buf: &DmaBuf,
-    dev: &'static str,
-    importer_ops: Option<&'static dyn ImporterOps>,
-) -> Result<Arc<DmaBufAttachment>> {
-    reclaim::kmalloc()?;
-    let attach = Arc::new(DmaBufAttachment {
-        dmabuf: buf.clone(),
-        dev,
-        importer_ops,
-        sgt: KCell::new("an attachment's mapping", None),
-        live: buf.core.born("dma_buf_attachment"),
-    });
-    if let Err(error) = buf.ops.attach(buf, &attach) {
-        attach.live.freed();
-        return Err(error);
-    }
-    dma_resv_lock(&buf.resv);
-    buf.attachments.with(|list| list.push(attach.clone()));
-    dma_resv_unlock(&buf.resv);
-    if attach.is_dynamic() == buf.is_dynamic() {
-        return Ok(attach);
-    }
-    // One side is dynamic and the other is not: the mapping is made now and kept.
-    let locked = !buf.p0() || buf.is_dynamic();
-    if locked {
-        dma_resv_lock(&attach.dmabuf.resv);
-    }
-    let mapped = map_for_static_user(&attach);
-    if locked {
-        dma_resv_unlock(&attach.dmabuf.resv);
-    }
-    if let Err(error) = mapped {
-        dma_buf_detach(buf, &attach);
-        return Err(error);
-    }
-    Ok(attach)
-}
-
-fn map_for_static_user(attach: &Arc<DmaBufAttachment>) -> Result {
-    let buf = &attach.dmabuf;
-    if buf.is_dynamic() {
-        buf.ops.pin(attach)?;
-    }
-    match __map_dma_buf(attach, DmaDirection::Bidirectional) {
-        Ok(table) => {
-            attach.sgt.set(Some((table, DmaDirection::Bidirectional)));
-            Ok(())
-        }
-        Err(error) => {
-            if buf.is_dynamic() {
-                buf.ops.unpin(attach);
-            }
-            Err(error)
-        }
-    }
-}
-
-/// `dma_buf_detach`. The caller must not hold the reservation lock.
-pub fn dma_buf_detach(buf: &DmaBuf, attach: &Arc<DmaBufAttachment>) {
-    if buf.p0() {
-        if let Some((table, dir)) = attach.sgt.replace(None) {
-            if buf.is_dynamic() {
-                dma_resv_lock(&buf.resv);
-            }
-            buf.ops.unmap_dma_buf(attach, table, dir);
-            if buf.is_dynamic() {
-                buf.ops.unpin(attach);
-                dma_resv_unlock(&buf.resv);
-            }
-        }
-        dma_resv_lock(&buf.resv);
-    } else {
-        dma_resv_lock(&buf.resv);
-        if let Some((table, dir)) = attach.sgt.replace(None) {
-            buf.ops.unmap_dma_buf(attach, table, dir);
-            if buf.is_dynamic() {
-                buf.ops.unpin(attach);
-            }
-        }
-    }
-    buf.attachments.with(|list| list.retain(|other| !Arc::ptr_eq(other, attach)));
-    dma_resv_unlock(&buf.resv);
-    let tail = buf.ops.detach(buf, attach);
-    attach.live.freed();
-    tail.finish();
-}
-
-/// `dma_buf_pin`: the reservation lock must be held, the importer must be dynamic.
-///
-/// # Errors
-/// What the exporter says.
-pub fn dma_buf_pin(attach: &Arc<DmaBufAttachment>) -> Result {
-    let buf = &attach.dmabuf;
-    buf.core.warn_on(!attach.is_dynamic(), "dma_buf_pin by an importer that is not dynamic");
-    dma_resv_assert_held(&buf.resv);
-    buf.ops.pin(attach)
-}
-
-/// `dma_buf_unpin`.
-pub fn dma_buf_unpin(attach: &Arc<DmaBufAttachment>) {
-    let buf = &attach.dmabuf;
-    buf.core.warn_on(!attach.is_dynamic(), "dma_buf_unpin by an importer that is not dynamic");
-    dma_resv_assert_held(&buf.resv);
-    buf.ops.unpin(attach);
-}
-
-fn __map_dma_buf(attach: &Arc<DmaBufAttachment>, dir: DmaDirection) -> Result<Arc<SgTable>> {
-    let buf = &attach.dmabuf;
-    let table = buf.ops.map_dma_buf(attach, dir)?;
-    if !attach.is_dynamic() {
-        // Such an importer knows nothing of fences: the moves of the buffer are waited for here, under the lock.
-        if let Err(error) = dma_resv_wait(&buf.resv, DmaResvUsage::Kernel, true) {
-            buf.ops.unmap_dma_buf(attach, table, dir);
-            return Err(error);
-        }
-    }
-    Ok(table)
-}
-
-/// `dma_buf_map_attachment`: the reservation lock must be held (P0: if somebody is dynamic).
-///
-/// # Errors
-/// -EBUSY if it is mapped for another direction, -EINTR (injected), or what the exporter says.
-pub fn dma_buf_map_attachment(attach: &Arc<DmaBufAttachment>, dir: DmaDirection) -> Result<Arc<SgTable>> {
-    let buf = &attach.dmabuf;
-    if !buf.p0() || attach.is_dynamic() || buf.is_dynamic() {
-        dma_resv_assert_held(&buf.resv);
-    }
-    if let Some((table, mapped)) = attach.sgt.get() {
-        let fits = mapped == dir || mapped == DmaDirection::Bidirectional;
-        return if fits { Ok(table) } else { Err(Errno::EBUSY) };
-    }
-    if buf.is_dynamic() {
-        buf.ops.pin(attach)?;
-    }
-    let table = __map_dma_buf(attach, dir);
-    match &table {
-        Ok(table) if buf.ops.cache_sgt_mapping() => attach.sgt.set(Some((table.clone(), dir))),
-        Err(_) if buf.is_dynamic() => buf.ops.unpin(attach),
-        _ => {}
-    }
-    table
-}
-
-/// `dma_buf_map_attachment_unlocked`: takes the lock itself (P0 has no such function; it maps without a lock).
-///
-/// # Errors
-/// As [`dma_buf_map_attachment`].
-pub fn dma_buf_map_attachment_unlocked(
-    attach: &Arc<DmaBufAttachment>,
-    dir: DmaDirection,
-) -> Result<Arc<SgTable>> {
-    if attach.dmabuf.p0() {
-        return dma_buf_map_attachment(attach, dir);
-    }
-    dma_resv_lock(&attach.dmabuf.resv);
-    let table = dma_buf_map_attachment(attach, dir);
-    dma_resv_unlock(&attach.dmabuf.resv);
-    table
-}
-
-/// `dma_buf_unmap_attachment`: as for mapping. A cached mapping stays.
-pub fn dma_buf_unmap_attachment(attach: &Arc<DmaBufAttachment>, table: Arc<SgTable>, dir: DmaDirection) {
-    let buf = &attach.dmabuf;
-    if !buf.p0() || attach.is_dynamic() || buf.is_dynamic() {
-        dma_resv_assert_held(&buf.resv);
-    }
-    if attach.sgt.with(|cached| cached.as_ref().is_some_and(|(cached, _)| Arc::ptr_eq(cached, &table))) {
-        return;
-    }
-    buf.ops.unmap_dma_buf(attach, table, dir);
-    if buf.is_dynamic() {
-        buf.ops.unpin(attach);
-    }
-}
-
-/// `dma_buf_unmap_attachment_unlocked`: takes the lock itself. Ends in a jump to the unlock.
-#[track_caller]
-pub fn dma_buf_unmap_attachment_unlocked(
-    attach: &Arc<DmaBufAttachment>,
-    table: Arc<SgTable>,
-    dir: DmaDirection,
-) {
-    if attach.dmabuf.p0() {
-        return dma_buf_unmap_attachment(attach, table, dir);
-    }
-    crate::kernel::own(|| {
-        dma_resv_lock(&attach.dmabuf.resv);
-        dma_buf_unmap_attachment(attach, table, dir);
-    });
-    dma_resv_unlock(&attach.dmabuf.resv);
-}
-
-/// `dma_buf_move_notify`: the exporter moves the buffer; the reservation lock must be held.
-pub fn dma_buf_move_notify(buf: &DmaBuf) {
-    dma_resv_assert_held(&buf.resv);
-    for attach in buf.attachments.get() {
-        if let Some(ops) = attach.importer_ops {
-            ops.move_notify(&attach);
-        }
-    }
-}
-
-/// `dma_buf_begin_cpu_access`: the caller must not hold the reservation lock, even if the exporter has no callback.
-///
-/// # Errors
-/// -EINTR (injected), or what the exporter says.
-pub fn dma_buf_begin_cpu_access(buf: &DmaBuf, dir: DmaDirection) -> Result {
-    dma_resv_might_lock(&buf.resv);
-    buf.ops.begin_cpu_access(buf, dir)?;
-    dma_resv_wait(&buf.resv, dma_resv_usage_rw(dir.writes()), true)
-}
-
-/// `dma_buf_end_cpu_access`.
-///
-/// # Errors
-/// What the exporter says.
-pub fn dma_buf_end_cpu_access(buf: &DmaBuf, dir: DmaDirection) -> Result {
-    dma_resv_might_lock(&buf.resv);
-    buf.ops.end_cpu_access(buf, dir)
-}
-
 /// The point of the whole series: an exporter's `mmap` is about to run. In P2 the core must not hold the reservation
 /// lock here, so that the exporter can take it; who held what is written down for the command `mmap`.
 #[track_caller]
@@ -772,132 +448,4 @@ pub fn dma_buf_mmap(buf: &DmaBuf, vma: &mut VmArea, pgoff: u64) -> Result {
     result
 }
 
-/// `dma_buf_vmap`: maps the buffer to the kernel, once for all users. The reservation lock must be held (P0: nothing;
-/// the buffer's mutex is taken).
-///
-/// # Errors
-/// -EINVAL if the buffer cannot be mapped, or what the exporter says.
-pub fn dma_buf_vmap(buf: &DmaBuf) -> Result<IosysMap> {
-    if !buf.ops.has_vmap() {
-        return Err(Errno::EINVAL);
-    }
-    if buf.p0() {
-        buf.lock.lock();
-        let result = vmap_counted(buf);
-        buf.lock.unlock();
-        return result;
-    }
-    dma_resv_assert_held(&buf.resv);
-    vmap_counted(buf)
-}
-
-fn vmap_counted(buf: &DmaBuf) -> Result<IosysMap> {
-    let mapped = buf.vmap.with(|vmap| {
-        let map = vmap.map.clone()?;
-        vmap.count += 1;
-        Some(map)
-    });
-    if let Some(map) = mapped {
-        return Ok(map);
-    }
-    let map = buf.ops.vmap(buf);
-    buf.core.warn_on(map.is_err(), "dma_buf_vmap failed");
-    let map = map?;
-    buf.vmap.set(VmapState { count: 1, map: Some(map.clone()) });
-    Ok(map)
-}
-
-/// `dma_buf_vunmap`.
-///
-/// # Panics
-/// If it is not mapped, or mapped elsewhere (`BUG_ON` in the kernel).
-pub fn dma_buf_vunmap(buf: &DmaBuf, map: &IosysMap) {
-    if buf.p0() {
-        buf.lock.lock();
-        vunmap_counted(buf, map);
-        buf.lock.unlock();
-        return;
-    }
-    dma_resv_assert_held(&buf.resv);
-    vunmap_counted(buf, map);
-}
-
-fn vunmap_counted(buf: &DmaBuf, map: &IosysMap) {
-    let last = buf.vmap.with(|vmap| {
-        let ours = vmap.map.as_ref().is_some_and(|mapped| mapped.is_equal(map));
-        assert!(ours && vmap.count > 0, "kernel BUG: dma_buf_vunmap of something that is not mapped");
-        vmap.count -= 1;
-        vmap.count == 0
-    });
-    if last {
-        buf.ops.vunmap(buf, map);
-        buf.vmap.set(VmapState::default());
-    }
-}
-
-/// `dma_buf_vmap_unlocked`: takes the lock itself.
-///
-/// # Errors
-/// As [`dma_buf_vmap`].
-pub fn dma_buf_vmap_unlocked(buf: &DmaBuf) -> Result<IosysMap> {
-    if buf.p0() {
-        return dma_buf_vmap(buf);
-    }
-    dma_resv_lock(&buf.resv);
-    let result = dma_buf_vmap(buf);
-    dma_resv_unlock(&buf.resv);
-    result
-}
-
-/// `dma_buf_vunmap_unlocked`: takes the lock itself.
-pub fn dma_buf_vunmap_unlocked(buf: &DmaBuf, map: &IosysMap) {
-    if buf.p0() {
-        return dma_buf_vunmap(buf, map);
-    }
-    dma_resv_lock(&buf.resv);
-    dma_buf_vunmap(buf, map);
-    dma_resv_unlock(&buf.resv);
-}
-
-/// `dma_buf_set_name`, part of `dma_buf_ioctl`. The name has been copied before.
-#[track_caller]
-pub(super) fn dma_buf_set_name(buf: &DmaBuf, name: String) {
-    buf.name_lock.lock();
-    buf.name.set(Some(name));
-    buf.name_lock.unlock();
-}
-
-/// `dmabuffs_dname`: the name, as `/proc/*/maps` shows it.
-#[must_use]
-pub fn dmabuffs_dname(buf: &DmaBuf) -> Option<String> {
-    buf.name_lock.lock();
-    let name = buf.name.get();
-    buf.name_lock.unlock();
-    name
-}
-
-/// `dma_buf_debug_show`: the file `bufinfo` in debugfs.
-///
-/// # Errors
-/// -EINTR (injected).
-pub fn dma_buf_debug_show(core: &KernelCore) -> Result<String> {
-    core.debugfs_list_mutex.lock_interruptible()?;
-    let mut text = String::new();
-    for file in core.db_list.get() {
-        let Some(buf) = file.upgrade().as_ref().and_then(DmaBuf::of) else { continue };
-        if let Err(error) = dma_resv_lock_interruptible(&buf.resv, None) {
-            core.debugfs_list_mutex.unlock();
-            return Err(error);
-        }
-        buf.name_lock.lock();
-        let name = buf.name.get().unwrap_or_default();
-        buf.name_lock.unlock();
-        let line = format!("{} {} {} {name}\n", buf.size, buf.exp_name, dma_resv_describe(&buf.resv));
-        text.push_str(&line);
-        dma_resv_unlock(&buf.resv);
-    }
-    core.debugfs_list_mutex.unlock();
-    Ok(text)
-}
-
-crate::kernel::opaque_debug!(SgTable, Tail, DmaBufExportInfo, DmaBufData, DmaBuf, DmaBufAttachment);
+crate::kernel::opaque_debug!(Tail, DmaBufExportInfo, DmaBufData, DmaBuf);

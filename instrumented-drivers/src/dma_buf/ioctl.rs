@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use super::core::{DmaBuf, DmaDirection, dma_buf_begin_cpu_access, dma_buf_end_cpu_access, dma_buf_set_name};
+use super::access::{dma_buf_begin_cpu_access, dma_buf_end_cpu_access, dma_buf_set_name};
+use super::attach::DmaDirection;
+use super::core::DmaBuf;
 use super::fence::{DmaFence, dma_fence_get_stub};
 use super::resv::{
     DmaResvUsage, dma_resv_add_fence, dma_resv_get_singleton, dma_resv_lock, dma_resv_reserve_fences,

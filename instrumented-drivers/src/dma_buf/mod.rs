@@ -3,6 +3,8 @@
 //!
 //! Kernel counterpart: `drivers/dma-buf/`.
 
+pub mod access;
+pub mod attach;
 pub mod core;
 pub mod fence;
 pub mod ioctl;
@@ -10,6 +12,5 @@ pub mod poll;
 pub mod resv;
 pub mod sync_file;
 
-pub use self::core::{
-    DmaBuf, DmaBufAttachment, DmaBufExportInfo, DmaBufOps, DmaDirection, ImporterOps, SgTable, Tail,
-};
+pub use self::attach::{DmaBufAttachment, DmaDirection, ImporterOps, SgTable};
+pub use self::core::{DmaBuf, DmaBufExportInfo, DmaBufOps, Tail};

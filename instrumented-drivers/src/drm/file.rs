@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lockdep::LockClass;
 
 use super::device::{DriverFile, DrmDevice};
-use super::gem::{DrmGemObject, drm_gem_mmap, drm_gem_release};
+use super::gem::{DrmGemObject, drm_gem_mmap};
+use super::gem_handle::drm_gem_release;
 use super::prime::DrmPrimeFilePrivate;
 use crate::kernel::cell::KCell;
 use crate::kernel::errno::Result;

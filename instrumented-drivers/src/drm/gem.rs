@@ -5,8 +5,6 @@
 //! An object is freed by the last [`drm_gem_object_put`], there and then, under whatever the caller holds. All its
 //! handles together hold one reference.
 //!
-//! Lock order: `prime.lock` → `object_name_lock` → `table_lock`; never one of them inside a reservation lock.
-//!
 //! Kernel counterpart: `drivers/gpu/drm/drm_gem.c`.
 
 use core::any::Any;
@@ -14,23 +12,20 @@ use std::sync::{Arc, OnceLock};
 
 use super::device::DrmDevice;
 use super::file::{DrmFile, Handle};
+use super::gem_handle::drm_gem_object_lookup;
 use super::gem_shmem_helper::DrmGemShmemObject;
-use super::prime::drm_prime_remove_buf_handle;
 use super::vma_manager::{
-    DrmVmaOffsetNode, drm_vma_node_allow, drm_vma_node_is_allowed, drm_vma_node_revoke, drm_vma_offset_add,
-    drm_vma_offset_remove, lookup_and_get,
+    DrmVmaOffsetNode, drm_vma_node_is_allowed, drm_vma_offset_add, drm_vma_offset_remove, lookup_and_get,
 };
-use crate::dma_buf::core::dma_buf_put;
 use crate::dma_buf::resv::{
-    DmaResv, DmaResvUsage, RESERVATION_WW_CLASS, dma_resv_assert_held, dma_resv_fini, dma_resv_lock,
-    dma_resv_lock_interruptible, dma_resv_lock_slow_interruptible, dma_resv_test_signaled, dma_resv_unlock,
+    DmaResv, DmaResvUsage, dma_resv_assert_held, dma_resv_fini, dma_resv_lock, dma_resv_test_signaled,
+    dma_resv_unlock,
 };
 use crate::dma_buf::{DmaBuf, DmaBufAttachment, SgTable, Tail};
 use crate::kernel::cell::{KCell, KPtr, Kref};
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::File;
 use crate::kernel::live::Live;
-use crate::kernel::locking::WwAcquireCtx;
 use crate::kernel::mm::{VmArea, VmOperations};
 use crate::kernel::shmem::{IosysMap, PAGE_SIZE, ShmemFile};
 use crate::policy::{LockingPolicy, ShmemLocking};
@@ -120,9 +115,9 @@ pub trait GemPayload: Any + Send + Sync {
 pub struct DrmGemObject {
     pub(super) refcount: Kref,
     /// Under `object_name_lock`.
-    handle_count: KCell<usize>,
+    pub(super) handle_count: KCell<usize>,
     /// The global name, 0 for none. Under `object_name_lock`.
-    name: KCell<u32>,
+    pub(super) name: KCell<u32>,
     /// The device.
     pub dev: Arc<DrmDevice>,
     /// In bytes.
@@ -133,7 +128,7 @@ pub struct DrmGemObject {
     /// The backing store, unless the object is private (imported).
     pub(super) filp: Option<Arc<ShmemFile>>,
     /// The exported or imported buffer. Changed under `object_name_lock`, read without.
-    dma_buf: KPtr<File>,
+    pub(super) dma_buf: KPtr<File>,
     /// Set for foreign buffers only: an object that came back to its own device has none.
     import_attach: OnceLock<Arc<DmaBufAttachment>>,
     pub(super) funcs: &'static dyn DrmGemObjectFuncs,
@@ -241,175 +236,6 @@ pub fn drm_gem_create_mmap_offset(obj: &Arc<DrmGemObject>) {
 #[track_caller]
 pub(super) fn drm_gem_free_mmap_offset(obj: &DrmGemObject) {
     drm_vma_offset_remove(&obj.dev.vma_offset_manager, &obj.vma_node);
-}
-
-/// `drm_gem_handle_create`: a handle for an object in this file.
-///
-/// # Errors
-/// What the driver says, -ENOMEM (injected).
-pub fn drm_gem_handle_create(file: &DrmFile, obj: &Arc<DrmGemObject>) -> Result<Handle> {
-    file.dev.object_name_lock.lock();
-    drm_gem_handle_create_tail(file, obj)
-}
-
-/// `drm_gem_handle_create_tail`: called with `object_name_lock` held, returns without.
-pub(super) fn drm_gem_handle_create_tail(file: &DrmFile, obj: &Arc<DrmGemObject>) -> Result<Handle> {
-    file.dev.object_name_lock.assert_held();
-    let first = obj.handle_count.with(|count| {
-        *count += 1;
-        *count == 1
-    });
-    if first {
-        obj.refcount.get();
-    }
-    // The handle is reserved now and can be used only once everything behind it is ready.
-    file.table_lock.lock();
-    let handle = file.objects.with(|objects| {
-        let free = (1..).find(|id| !objects.contains_key(id)).unwrap_or(0);
-        objects.insert(free, None);
-        free
-    });
-    file.table_lock.unlock();
-    file.dev.object_name_lock.unlock();
-    let opened = drm_vma_node_allow(&obj.vma_node, file.id).and_then(|()| {
-        obj.funcs.open(obj, file).inspect_err(|_| drm_vma_node_revoke(&obj.vma_node, file.id))
-    });
-    file.table_lock.lock();
-    file.objects.with(|objects| match opened {
-        Ok(()) => objects.insert(handle, Some(obj.clone())),
-        Err(_) => objects.remove(&handle),
-    });
-    file.table_lock.unlock();
-    if let Err(error) = opened {
-        drm_gem_object_handle_put_unlocked(obj);
-        return Err(error);
-    }
-    Ok(Handle(handle))
-}
-
-/// `drm_gem_object_handle_put_unlocked`: one handle less; the last one takes the name and the exported buffer along.
-pub(super) fn drm_gem_object_handle_put_unlocked(obj: &Arc<DrmGemObject>) {
-    obj.dev.object_name_lock.lock();
-    let last = obj.handle_count.with(|count| {
-        *count -= 1;
-        *count == 0
-    });
-    if last {
-        let name = obj.name.replace(0);
-        obj.dev.names.with(|names| names.objects.remove(&name));
-        if let Some(buf) = obj.dma_buf() {
-            obj.dma_buf.take();
-            dma_buf_put(buf);
-        }
-    }
-    obj.dev.object_name_lock.unlock();
-    if last {
-        drm_gem_object_put(obj.clone());
-    }
-}
-
-/// `drm_gem_handle_delete`: closes a handle.
-///
-/// # Errors
-/// -EINVAL if there is none.
-pub fn drm_gem_handle_delete(file: &DrmFile, handle: Handle) -> Result {
-    file.table_lock.lock();
-    let obj = file.objects.with(|objects| objects.get_mut(&handle.0).and_then(Option::take));
-    file.table_lock.unlock();
-    let obj = obj.ok_or(Errno::EINVAL)?;
-    drm_gem_object_release_handle(file, handle, &obj);
-    file.table_lock.lock();
-    file.objects.with(|objects| objects.remove(&handle.0));
-    file.table_lock.unlock();
-    Ok(())
-}
-
-fn drm_gem_object_release_handle(file: &DrmFile, handle: Handle, obj: &Arc<DrmGemObject>) {
-    obj.funcs.close(obj, file);
-    drm_prime_remove_buf_handle(&file.prime, handle);
-    drm_vma_node_revoke(&obj.vma_node, file.id);
-    drm_gem_object_handle_put_unlocked(obj);
-}
-
-/// `drm_gem_release`: the file is closed, with all handles; nobody else uses it any more.
-pub(super) fn drm_gem_release(file: &DrmFile) {
-    for (handle, obj) in file.objects.replace(std::collections::BTreeMap::new()) {
-        if let Some(obj) = obj {
-            drm_gem_object_release_handle(file, Handle(handle), &obj);
-        }
-    }
-}
-
-/// `drm_gem_object_lookup`: the object behind a handle, with a reference.
-#[must_use]
-pub fn drm_gem_object_lookup(file: &DrmFile, handle: Handle) -> Option<Arc<DrmGemObject>> {
-    objects_lookup(file, &[handle]).ok()?.pop()
-}
-
-/// `drm_gem_objects_lookup`: all of them, or none.
-///
-/// # Errors
-/// -ENOENT if a handle is unknown.
-pub fn drm_gem_objects_lookup(file: &DrmFile, handles: &[Handle]) -> Result<Vec<Arc<DrmGemObject>>> {
-    objects_lookup(file, handles)
-}
-
-fn objects_lookup(file: &DrmFile, handles: &[Handle]) -> Result<Vec<Arc<DrmGemObject>>> {
-    file.table_lock.lock();
-    let found: Option<Vec<_>> = file.objects.with(|objects| {
-        let known = |handle: &Handle| objects.get(&handle.0).and_then(Option::as_ref);
-        handles
-            .iter()
-            .all(|handle| known(handle).is_some())
-            .then(|| handles.iter().filter_map(known).map(drm_gem_object_get).collect())
-    });
-    file.table_lock.unlock();
-    found.ok_or(Errno::ENOENT)
-}
-
-/// `drm_gem_flink_ioctl`: a global name for an object.
-///
-/// # Errors
-/// -ENOENT if the handle is unknown or closed meanwhile.
-pub fn drm_gem_flink(file: &DrmFile, handle: Handle) -> Result<u32> {
-    let obj = drm_gem_object_lookup(file, handle).ok_or(Errno::ENOENT)?;
-    let dev = &file.dev;
-    dev.object_name_lock.lock();
-    let result = if obj.handle_count() == 0 {
-        Err(Errno::ENOENT)
-    } else {
-        let known = obj.name.get();
-        let name = dev.names.with(|names| {
-            if known != 0 {
-                return known;
-            }
-            names.last += 1;
-            names.objects.insert(names.last, obj.clone());
-            names.last
-        });
-        obj.name.set(name);
-        Ok(name)
-    };
-    dev.object_name_lock.unlock();
-    drm_gem_object_put(obj);
-    result
-}
-
-/// `drm_gem_open_ioctl`: a handle for a global name.
-///
-/// # Errors
-/// -ENOENT if the name is unknown.
-pub fn drm_gem_open(file: &DrmFile, name: u32) -> Result<Handle> {
-    let dev = &file.dev;
-    dev.object_name_lock.lock();
-    let obj = dev.names.with(|names| names.objects.get(&name).map(drm_gem_object_get));
-    let Some(obj) = obj else {
-        dev.object_name_lock.unlock();
-        return Err(Errno::ENOENT);
-    };
-    let handle = drm_gem_handle_create_tail(file, &obj);
-    drm_gem_object_put(obj);
-    handle
 }
 
 /// `drm_gem_dumb_map_offset`: where to map a dumb buffer, in bytes.
@@ -570,61 +396,6 @@ pub fn drm_gem_evict(obj: &Arc<DrmGemObject>) -> Result {
         return Err(Errno::EBUSY);
     }
     obj.funcs.evict(obj)
-}
-
-/// `drm_gem_lock_reservations`: the locks of all objects, under one context, in whatever order works.
-///
-/// # Errors
-/// -EALREADY if two objects share a lock, -EINTR (injected). Nothing is held then.
-pub fn drm_gem_lock_reservations(objects: &[Arc<DrmGemObject>]) -> Result<WwAcquireCtx> {
-    let ctx = WwAcquireCtx::init(&RESERVATION_WW_CLASS);
-    let mut contended: Option<usize> = None;
-    let result = 'retry: loop {
-        if let Some(slow) = contended
-            && let Err(error) = dma_resv_lock_slow_interruptible(objects[slow].resv(), &ctx)
-        {
-            break Err(error);
-        }
-        for (i, obj) in objects.iter().enumerate() {
-            if contended == Some(i) {
-                continue;
-            }
-            let Err(error) = dma_resv_lock_interruptible(obj.resv(), Some(&ctx)) else { continue };
-            for held in &objects[..i] {
-                dma_resv_unlock(held.resv());
-            }
-            if let Some(slow) = contended
-                && slow >= i
-            {
-                dma_resv_unlock(objects[slow].resv());
-            }
-            if error != Errno::EDEADLK {
-                break 'retry Err(error);
-            }
-            contended = Some(i);
-            continue 'retry;
-        }
-        break Ok(());
-    };
-    match result {
-        Ok(()) => {
-            ctx.done();
-            Ok(ctx)
-        }
-        Err(error) => {
-            ctx.fini();
-            Err(error)
-        }
-    }
-}
-
-/// `drm_gem_unlock_reservations`.
-#[expect(clippy::needless_pass_by_value, reason = "the context ends here")]
-pub fn drm_gem_unlock_reservations(objects: &[Arc<DrmGemObject>], ctx: WwAcquireCtx) {
-    for obj in objects {
-        dma_resv_unlock(obj.resv());
-    }
-    ctx.fini();
 }
 
 crate::kernel::opaque_debug!(DrmGemObject);

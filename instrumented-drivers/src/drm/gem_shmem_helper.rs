@@ -30,11 +30,15 @@ use lockdep::LockClass;
 use super::device::DrmDevice;
 use super::file::{DrmFile, Handle};
 use super::gem::{
-    DrmGemObject, DrmGemObjectFuncs, GemPayload, drm_gem_create_mmap_offset, drm_gem_free_mmap_offset,
-    drm_gem_handle_create, drm_gem_object_put, drm_gem_object_release, drm_gem_vm_close, drm_gem_vm_open,
+    DrmGemObject, DrmGemObjectFuncs, GemPayload, drm_gem_create_mmap_offset, drm_gem_object_put,
+    drm_gem_object_release, drm_gem_vm_close, drm_gem_vm_open,
 };
+use super::gem_handle::drm_gem_handle_create;
+use super::gem_shmem_memory::drm_gem_shmem_get_sg_table;
 use super::prime::drm_prime_gem_destroy;
-use crate::dma_buf::core::{dma_buf_mmap, dma_buf_vmap, dma_buf_vunmap, sg_free_table};
+use crate::dma_buf::access::{dma_buf_vmap, dma_buf_vunmap};
+use crate::dma_buf::attach::sg_free_table;
+use crate::dma_buf::core::dma_buf_mmap;
 use crate::dma_buf::resv::{
     dma_resv_assert_held, dma_resv_lock, dma_resv_lock_interruptible, dma_resv_unlock,
 };
@@ -42,7 +46,7 @@ use crate::dma_buf::{DmaBufAttachment, SgTable};
 use crate::kernel::cell::{KCell, KPtr};
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::locking::{Mutex, sleep_class};
-use crate::kernel::mm::{Signal, VmArea, VmFault, VmOperations, unmap_mapping_range};
+use crate::kernel::mm::{Signal, VmArea, VmFault, VmOperations};
 use crate::kernel::reclaim;
 use crate::kernel::shmem::{IosysMap, Page, Pages, ShmemFile, page_align};
 use crate::policy::ShmemLocking;
@@ -51,9 +55,9 @@ static PAGES_LOCK: LockClass = sleep_class("&shmem->pages_lock");
 static VMAP_LOCK: LockClass = sleep_class("&shmem->vmap_lock");
 
 #[derive(Clone, Copy, Debug, Default)]
-struct PagesState {
-    use_count: usize,
-    madv: i32,
+pub(super) struct PagesState {
+    pub(super) use_count: usize,
+    pub(super) madv: i32,
 }
 
 #[derive(Default)]
@@ -64,13 +68,13 @@ struct VmapState {
 
 /// `struct drm_gem_shmem_object`, the part beyond the GEM object.
 pub struct DrmGemShmemObject {
-    pages_lock: Mutex,
+    pub(super) pages_lock: Mutex,
     vmap_lock: Mutex,
     /// Under `pages_lock` or the reservation lock.
-    state: KCell<PagesState>,
+    pub(super) state: KCell<PagesState>,
     /// Changed under the same; read without by whoever has a use count of his own.
-    pages: KPtr<[Page]>,
-    sgt: KPtr<SgTable>,
+    pub(super) pages: KPtr<[Page]>,
+    pub(super) sgt: KPtr<SgTable>,
     /// Under `vmap_lock` or the reservation lock.
     vmap: KCell<VmapState>,
 }
@@ -136,7 +140,7 @@ fn regime(obj: &DrmGemObject) -> ShmemLocking {
     obj.dev.core.shmem
 }
 
-fn own_mutexes(obj: &DrmGemObject) -> bool {
+pub(super) fn own_mutexes(obj: &DrmGemObject) -> bool {
     !regime(obj).on_reservation_lock()
 }
 
@@ -197,7 +201,7 @@ fn free_pages_and_table(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject) {
     }
 }
 
-fn get_pages_locked(obj: &DrmGemObject, shmem: &DrmGemShmemObject) -> Result {
+pub(super) fn get_pages_locked(obj: &DrmGemObject, shmem: &DrmGemShmemObject) -> Result {
     let first = shmem.state.with(|state| {
         state.use_count += 1;
         state.use_count == 1
@@ -224,7 +228,7 @@ fn drm_gem_get_pages(obj: &DrmGemObject) -> Result<Pages> {
     (0..filp.pages()).map(|index| filp.read_mapping_page(index)).collect()
 }
 
-fn put_pages_locked(obj: &DrmGemObject, shmem: &DrmGemShmemObject) {
+pub(super) fn put_pages_locked(obj: &DrmGemObject, shmem: &DrmGemShmemObject) {
     if obj.dev.core.warn_on(shmem.pages_use_count() == 0, "a shmem object's pages are put once too often") {
         return;
     }
@@ -496,116 +500,6 @@ fn drm_gem_shmem_vm_close(vma: &VmArea) {
         dma_resv_unlock(obj.resv());
     }
     drm_gem_vm_close(vma);
-}
-
-/// `drm_gem_shmem_madvise`: says whether the content is needed; true unless it was purged before. B0, B, C: the caller
-/// holds the reservation lock.
-pub fn drm_gem_shmem_madvise(obj: &Arc<DrmGemObject>, madv: i32) -> bool {
-    let shmem = to_drm_gem_shmem_obj(obj);
-    let advise = || {
-        shmem.state.with(|state| {
-            if state.madv >= 0 {
-                state.madv = madv;
-            }
-            state.madv >= 0
-        })
-    };
-    if own_mutexes(obj) {
-        shmem.pages_lock.lock();
-        let kept = advise();
-        shmem.pages_lock.unlock();
-        return kept;
-    }
-    dma_resv_assert_held(obj.resv());
-    advise()
-}
-
-/// `drm_gem_shmem_is_purgeable`.
-#[must_use]
-pub fn drm_gem_shmem_is_purgeable(obj: &DrmGemObject) -> bool {
-    let shmem = to_drm_gem_shmem_obj(obj);
-    shmem.madv() > 0
-        && shmem.vmap_use_count() == 0
-        && !shmem.sgt.is_null()
-        && obj.dma_buf().is_none()
-        && obj.import_attach().is_none()
-}
-
-/// `drm_gem_shmem_purge`: gives the pages back. False if the lock could not be had (A). B0, B, C: the caller holds the
-/// reservation lock.
-pub fn drm_gem_shmem_purge(obj: &Arc<DrmGemObject>) -> bool {
-    let shmem = to_drm_gem_shmem_obj(obj);
-    if !own_mutexes(obj) {
-        dma_resv_assert_held(obj.resv());
-        purge_locked(obj, shmem);
-        return true;
-    }
-    if !shmem.pages_lock.trylock() {
-        return false;
-    }
-    purge_locked(obj, shmem);
-    shmem.pages_lock.unlock();
-    true
-}
-
-fn purge_locked(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject) {
-    obj.dev.core.warn_on(!drm_gem_shmem_is_purgeable(obj), "a shmem object is purged that must not be");
-    if let Some(table) = shmem.sgt.take() {
-        sg_free_table(table);
-    }
-    put_pages_locked(obj, shmem);
-    shmem.state.with(|state| state.madv = -1);
-    let start = obj.vma_node.start();
-    unmap_mapping_range(&obj.dev.mapping, start..start + obj.vma_node.pages());
-    drm_gem_free_mmap_offset(obj);
-    if let Some(filp) = &obj.filp {
-        obj.dev.core.warn_on(filp.truncate().is_err(), "the host does not give memory back");
-    }
-}
-
-/// `drm_gem_shmem_get_sg_table`: a new table of the pages, which must be pinned.
-///
-/// # Errors
-/// -ENOMEM (injected, or without pages).
-pub fn drm_gem_shmem_get_sg_table(obj: &Arc<DrmGemObject>) -> Result<Arc<SgTable>> {
-    obj.dev.core.warn_on(obj.import_attach().is_some(), "a scatter table of an imported object");
-    let pages = to_drm_gem_shmem_obj(obj).pages.load().ok_or(Errno::ENOMEM)?;
-    SgTable::from_pages(&obj.dev.core, pages)
-}
-
-/// `drm_gem_shmem_get_pages_sgt`: pins the pages and maps them for the device; the object keeps the table.
-///
-/// # Errors
-/// -EINTR, -ENOMEM (injected).
-pub fn drm_gem_shmem_get_pages_sgt(obj: &Arc<DrmGemObject>) -> Result<Arc<SgTable>> {
-    let shmem = to_drm_gem_shmem_obj(obj);
-    if own_mutexes(obj) {
-        shmem.pages_lock.lock_interruptible()?;
-        let table = get_pages_sgt_locked(obj, shmem);
-        shmem.pages_lock.unlock();
-        return table;
-    }
-    dma_resv_lock_interruptible(obj.resv(), None)?;
-    let table = get_pages_sgt_locked(obj, shmem);
-    dma_resv_unlock(obj.resv());
-    table
-}
-
-fn get_pages_sgt_locked(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject) -> Result<Arc<SgTable>> {
-    if let Some(table) = shmem.sgt.load() {
-        return Ok(table);
-    }
-    get_pages_locked(obj, shmem)?;
-    match drm_gem_shmem_get_sg_table(obj) {
-        Ok(table) => {
-            shmem.sgt.swap(Some(table.clone()));
-            Ok(table)
-        }
-        Err(error) => {
-            put_pages_locked(obj, shmem);
-            Err(error)
-        }
-    }
 }
 
 /// `drm_gem_shmem_dumb_create`: an object and a handle for it.

@@ -6,7 +6,10 @@
 pub mod device;
 pub mod file;
 pub mod gem;
+pub mod gem_handle;
+pub mod gem_reservations;
 pub mod gem_shmem_helper;
+pub mod gem_shmem_memory;
 pub mod prime;
 pub mod vgem;
 pub mod vkms;

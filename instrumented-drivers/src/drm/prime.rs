@@ -19,15 +19,16 @@ use lockdep::LockClass;
 use super::device::DrmDevice;
 use super::file::{DrmFile, Handle};
 use super::gem::{
-    DrmGemObject, drm_gem_handle_create_tail, drm_gem_handle_delete, drm_gem_mmap, drm_gem_object_get,
-    drm_gem_object_lookup, drm_gem_object_put, drm_gem_pin, drm_gem_unpin, drm_gem_vmap, drm_gem_vunmap,
+    DrmGemObject, drm_gem_mmap, drm_gem_object_get, drm_gem_object_put, drm_gem_pin, drm_gem_unpin,
+    drm_gem_vmap, drm_gem_vunmap,
 };
+use super::gem_handle::{drm_gem_handle_create_tail, drm_gem_handle_delete, drm_gem_object_lookup};
 use super::vma_manager::{drm_vma_node_allow, drm_vma_node_revoke};
-use crate::dma_buf::core::{
-    DmaBufData, dma_buf_attach, dma_buf_detach, dma_buf_export, dma_buf_fd, dma_buf_get,
-    dma_buf_map_attachment_unlocked, dma_buf_put, dma_buf_unmap_attachment_unlocked, get_dma_buf,
+use crate::dma_buf::attach::{
+    dma_buf_attach, dma_buf_detach, dma_buf_map_attachment_unlocked, dma_buf_unmap_attachment_unlocked,
     sg_free_table,
 };
+use crate::dma_buf::core::{DmaBufData, dma_buf_export, dma_buf_fd, dma_buf_get, dma_buf_put, get_dma_buf};
 use crate::dma_buf::resv::dma_resv_assert_held;
 use crate::dma_buf::{DmaBuf, DmaBufAttachment, DmaBufExportInfo, DmaBufOps, DmaDirection, SgTable, Tail};
 use crate::kernel::cell::KCell;

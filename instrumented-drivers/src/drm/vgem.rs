@@ -4,7 +4,7 @@
 //! attaches to a buffer and signals itself. A fence that nobody signals is signalled by its timer; time does not
 //! pass here, so a test lets the timer fire.
 //!
-//! `vgem_fence_attach` looks for a conflict before it takes the lock and not again under it: two tasks can both find
+//! `vgem_fence_attach_ioctl` looks for a conflict before it takes the lock and not again under it: two tasks can both find
 //! none. This is what the kernel does.
 //!
 //! Kernel counterpart: `drivers/gpu/drm/vgem/`.
@@ -16,7 +16,8 @@ use lockdep::LockClass;
 
 use super::device::{DriverFile, DrmDevice, DrmDriver};
 use super::file::{DrmFile, Handle};
-use super::gem::{DrmGemObject, drm_gem_object_lookup, drm_gem_object_put};
+use super::gem::{DrmGemObject, drm_gem_object_put};
+use super::gem_handle::drm_gem_object_lookup;
 use super::gem_shmem_helper::{drm_gem_shmem_create, drm_gem_shmem_prime_import_sg_table};
 use crate::dma_buf::fence::{DmaFence, dma_fence_context_alloc, dma_fence_signal};
 use crate::dma_buf::resv::{
@@ -82,7 +83,7 @@ pub struct VgemFence(pub u32);
 /// # Errors
 /// -ENOENT if the handle is unknown, -EBUSY if somebody uses the buffer in a conflicting way, -ENOMEM (injected),
 /// -ENODEV on another driver's file.
-pub fn vgem_fence_attach(file: &DrmFile, handle: Handle, write: bool) -> Result<VgemFence> {
+pub fn vgem_fence_attach_ioctl(file: &DrmFile, handle: Handle, write: bool) -> Result<VgemFence> {
     let vfile = file.driver::<VgemFile>().ok_or(Errno::ENODEV)?;
     let obj = drm_gem_object_lookup(file, handle).ok_or(Errno::ENOENT)?;
     let result = vgem_fence_create(&obj).and_then(|fence| {
@@ -133,7 +134,7 @@ fn attach(vfile: &VgemFile, obj: &DrmGemObject, fence: &Arc<DmaFence>, write: bo
 ///
 /// # Errors
 /// -ENOENT if there is no such fence, -ETIMEDOUT if its timer has signalled it, -ENODEV on another driver's file.
-pub fn vgem_fence_signal(file: &DrmFile, fence: VgemFence) -> Result {
+pub fn vgem_fence_signal_ioctl(file: &DrmFile, fence: VgemFence) -> Result {
     let vfile = file.driver::<VgemFile>().ok_or(Errno::ENODEV)?;
     vfile.fence_mutex.lock();
     let fence = vfile.fences.with(|fences| fences.remove(&fence.0));

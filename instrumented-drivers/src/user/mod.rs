@@ -87,9 +87,11 @@ impl Kernel {
         dma_resv_lockdep(&self.core);
     }
 
-    /// A new process of this name, with no open files and nothing mapped.
+    /// A new process of this name, with no open files and nothing mapped. This thread is its first task and carries
+    /// its name in reports.
     #[must_use]
     pub fn process(&self, name: &str) -> Process {
+        lockdep::raw::set_task_name(name);
         Process::new(self, name)
     }
 

@@ -14,10 +14,10 @@ use crate::dma_buf::ioctl::{DMA_BUF_SYNC_END, DMA_BUF_SYNC_START, DmaBufIoctl, d
 use crate::dma_buf::sync_file::sync_file_get_fence;
 use crate::drm::device::DrmDevice;
 use crate::drm::file::{DrmFile, Handle, drm_open};
-use crate::drm::gem;
 use crate::drm::gem_shmem_helper::drm_gem_shmem_dumb_create;
 use crate::drm::prime::{drm_gem_prime_fd_to_handle, drm_gem_prime_handle_to_fd};
-use crate::drm::vgem::{VgemFence, vgem_fence_attach, vgem_fence_signal, vgem_fence_timeout};
+use crate::drm::vgem::{VgemFence, vgem_fence_attach_ioctl, vgem_fence_signal_ioctl, vgem_fence_timeout};
+use crate::drm::{gem, gem_handle};
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::{Fd, File, FileTable, fput, get_file};
@@ -130,7 +130,7 @@ impl Process {
     /// # Errors
     /// -EBADF, -ENOTTY, -EINVAL if there is no such handle.
     pub fn gem_close(&self, fd: Fd, handle: Handle) -> Result {
-        self.with_drm(fd, |file| gem::drm_gem_handle_delete(file, handle))
+        self.with_drm(fd, |file| gem_handle::drm_gem_handle_delete(file, handle))
     }
 
     /// `DRM_IOCTL_GEM_FLINK`: a global name.
@@ -138,7 +138,7 @@ impl Process {
     /// # Errors
     /// -EBADF, -ENOTTY, -ENOENT.
     pub fn gem_flink(&self, fd: Fd, handle: Handle) -> Result<u32> {
-        self.with_drm(fd, |file| gem::drm_gem_flink(file, handle))
+        self.with_drm(fd, |file| gem_handle::drm_gem_flink_ioctl(file, handle))
     }
 
     /// `DRM_IOCTL_GEM_OPEN`: a handle for a global name.
@@ -146,7 +146,7 @@ impl Process {
     /// # Errors
     /// -EBADF, -ENOTTY, -ENOENT.
     pub fn gem_open(&self, fd: Fd, name: u32) -> Result<Handle> {
-        self.with_drm(fd, |file| gem::drm_gem_open(file, name))
+        self.with_drm(fd, |file| gem_handle::drm_gem_open_ioctl(file, name))
     }
 
     /// `DRM_IOCTL_PRIME_HANDLE_TO_FD`; `flags` is made of
@@ -291,7 +291,7 @@ impl Process {
     /// # Errors
     /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EBUSY, -ENOMEM (injected).
     pub fn vgem_fence_attach(&self, fd: Fd, handle: Handle, write: bool) -> Result<VgemFence> {
-        self.with_drm(fd, |file| vgem_fence_attach(file, handle, write))
+        self.with_drm(fd, |file| vgem_fence_attach_ioctl(file, handle, write))
     }
 
     /// `DRM_IOCTL_VGEM_FENCE_SIGNAL`.
@@ -299,7 +299,7 @@ impl Process {
     /// # Errors
     /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -ETIMEDOUT.
     pub fn vgem_fence_signal(&self, fd: Fd, fence: VgemFence) -> Result {
-        self.with_drm(fd, |file| vgem_fence_signal(file, fence))
+        self.with_drm(fd, |file| vgem_fence_signal_ioctl(file, fence))
     }
 
     /// Lets the fence's timer fire.

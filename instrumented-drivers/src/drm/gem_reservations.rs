@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#![forbid(unsafe_code)]
+//! The reservation locks of several GEM objects at once.
+//!
+//! Kernel counterpart: `drivers/gpu/drm/drm_gem.c`.
+
+use std::sync::Arc;
+
+use super::gem::DrmGemObject;
+use crate::dma_buf::resv::{
+    RESERVATION_WW_CLASS, dma_resv_lock_interruptible, dma_resv_lock_slow_interruptible, dma_resv_unlock,
+};
+use crate::kernel::errno::{Errno, Result};
+use crate::kernel::locking::WwAcquireCtx;
+
+/// `drm_gem_lock_reservations`: the locks of all objects, under one context, in whatever order works.
+///
+/// # Errors
+/// -EALREADY if two objects share a lock, -EINTR (injected). Nothing is held then.
+pub fn drm_gem_lock_reservations(objects: &[Arc<DrmGemObject>]) -> Result<WwAcquireCtx> {
+    let ctx = WwAcquireCtx::init(&RESERVATION_WW_CLASS);
+    let mut contended: Option<usize> = None;
+    let result = 'retry: loop {
+        if let Some(slow) = contended
+            && let Err(error) = dma_resv_lock_slow_interruptible(objects[slow].resv(), &ctx)
+        {
+            break Err(error);
+        }
+        for (i, obj) in objects.iter().enumerate() {
+            if contended == Some(i) {
+                continue;
+            }
+            let Err(error) = dma_resv_lock_interruptible(obj.resv(), Some(&ctx)) else { continue };
+            for held in &objects[..i] {
+                dma_resv_unlock(held.resv());
+            }
+            if let Some(slow) = contended
+                && slow >= i
+            {
+                dma_resv_unlock(objects[slow].resv());
+            }
+            if error != Errno::EDEADLK {
+                break 'retry Err(error);
+            }
+            contended = Some(i);
+            continue 'retry;
+        }
+        break Ok(());
+    };
+    match result {
+        Ok(()) => {
+            ctx.done();
+            Ok(ctx)
+        }
+        Err(error) => {
+            ctx.fini();
+            Err(error)
+        }
+    }
+}
+
+/// `drm_gem_unlock_reservations`.
+#[expect(clippy::needless_pass_by_value, reason = "the context ends here")]
+pub fn drm_gem_unlock_reservations(objects: &[Arc<DrmGemObject>], ctx: WwAcquireCtx) {
+    for obj in objects {
+        dma_resv_unlock(obj.resv());
+    }
+    ctx.fini();
+}
