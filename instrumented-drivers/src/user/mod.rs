@@ -76,6 +76,8 @@ impl Kernel {
     /// Boots a kernel with these policies. The lock order is not primed ([`dma_resv_lockdep`](Self::dma_resv_lockdep)).
     #[must_use]
     pub fn new(policy: LockingPolicy, shmem: ShmemLocking) -> Self {
+        // So that reports name the models' functions.
+        crate::functions::register();
         let core = KernelCore::new(policy, shmem);
         let vgem = DrmDevice::register(&core, &VgemDriver);
         let vkms = DrmDevice::register(&core, &VkmsDriver);
