@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The models from outside: one binary for all of it, because each test binary is linked anew.
+
+mod common;
+mod convention;
+mod fences;
+mod injection;
+mod policy_matrix;
+mod races;
+mod shmem;
+mod user_api;
