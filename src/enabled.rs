@@ -5,9 +5,12 @@
 //! policy: any finding); 2 = usage or input error, with one clear line on standard error. A closed pipe ends the
 //! command quietly.
 
+mod choice;
 mod litmus;
+mod mmap;
 mod output;
 mod replay;
+mod scenario;
 
 use std::process::ExitCode;
 
@@ -24,6 +27,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Mmap(mmap::Args),
+    Scenario(scenario::Args),
     /// Run litmus files: small lock programs with their expected findings
     Litmus(litmus::Args),
     /// Judge a recorded kernel lock trace
@@ -53,6 +58,8 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(command: &Command, out: &mut Output) -> Result<Status, Failure> {
     match command {
+        Command::Mmap(args) => mmap::run(args, out),
+        Command::Scenario(args) => scenario::run(args, out),
         Command::Litmus(args) => litmus::run(args, out),
         Command::Replay(args) => replay::run(args, out),
     }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the models lock, held against what a real kernel's drivers locked (`data/sequences`).
 
+#[cfg(feature = "lockdep")]
+#[path = "sequences/recorded.rs"]
+mod recorded;
+
 use std::path::{Path, PathBuf};
 
 use instrumented_drivers::scenario::sequence::Sequence;
@@ -10,7 +14,7 @@ fn folder() -> PathBuf {
 }
 
 /// A recorded sequence, as text without its comments and as data.
-fn recorded(path: &Path) -> (String, Sequence) {
+fn read(path: &Path) -> (String, Sequence) {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let sequence = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let lines = text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n"));
@@ -23,7 +27,7 @@ fn every_recorded_sequence_is_read_and_written_back_unchanged() {
     let paths: Vec<PathBuf> = files.map(|entry| entry.expect("readable").path()).collect();
     assert!(paths.len() >= 12, "only {} files", paths.len());
     for path in paths {
-        let (text, sequence) = recorded(&path);
+        let (text, sequence) = read(&path);
         assert_eq!(sequence.to_string(), text, "{}", path.display());
     }
 }

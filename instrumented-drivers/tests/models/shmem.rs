@@ -222,7 +222,8 @@ fn a_kernel_mapping_of_an_import_is_the_exporters_and_under_a_a_recursion_of_its
 #[test]
 fn unlocked_use_is_asserted_wherever_the_reservation_lock_protects() {
     for shmem in ShmemLocking::ALL {
-        let uses: [(&str, fn(&Arc<DrmGemObject>)); 3] = [
+        type Use = fn(&Arc<DrmGemObject>);
+        let uses: [(&str, Use); 3] = [
             ("drm_gem_shmem_vmap", |obj| {
                 let map = drm_gem_shmem_vmap(obj).unwrap();
                 drm_gem_vunmap_unlocked(obj, &map);

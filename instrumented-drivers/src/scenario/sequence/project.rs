@@ -55,8 +55,8 @@ pub fn in_scope(sequence: &Sequence) -> Sequence {
 
 /// What a model locked, by the rules by which the recorded sequences were extracted from traces of everything:
 /// a hold of `mmap_lock` in which no other lock is taken is left out (a program's own memory, whose mapping is
-/// nobody's business here), and so is an allocation that happens under no lock but `mmap_lock`. What is left is
-/// numbered anew.
+/// nobody's business here), and so is an allocation that happens under no lock but `mmap_lock`. A downgrade leaves no
+/// event in a trace. What is left is numbered anew.
 #[must_use]
 pub fn as_extracted(sequence: &Sequence) -> Sequence {
     let allocations = map_tasks(sequence, |task| {
@@ -64,16 +64,28 @@ pub fn as_extracted(sequence: &Sequence) -> Sequence {
             step.class == "fs_reclaim" && around.held.iter().all(|lock| is_memory(lock))
         })
     });
-    map_tasks(&allocations, |task| {
-        let mut drop = vec![false; task.steps.len()];
-        for (index, pair) in task.steps.windows(2).enumerate() {
-            if is_memory(&pair[0]) && pair[0].opens() && pair[1].closes() && is_lock(&pair[0], &pair[1]) {
-                drop[index] = true;
-                drop[index + 1] = true;
-            }
+    map_tasks(&allocations, |task| renumbered(keep(task, &unseen(task))))
+}
+
+/// For each step, whether it is a downgrade or belongs to a hold of `mmap_lock` with nothing else in it.
+fn unseen(task: &TaskSequence) -> Vec<bool> {
+    let mut drop: Vec<bool> = task.steps.iter().map(|step| step.op == Op::Downgrade).collect();
+    // Holds of `mmap_lock`: where they begin, and whether something else was locked inside.
+    let mut holds: Vec<(usize, bool)> = Vec::new();
+    for (index, step) in task.steps.iter().enumerate() {
+        if !is_memory(step) {
+            holds.iter_mut().for_each(|(_, used)| *used = true);
+        } else if step.opens() {
+            holds.push((index, false));
+        } else if step.closes()
+            && let Some(position) = holds.iter().rposition(|(begin, _)| is_lock(&task.steps[*begin], step))
+            && let (begin, false) = holds.remove(position)
+        {
+            drop[begin] = true;
+            drop[index] = true;
         }
-        renumbered(keep(task, &drop))
-    })
+    }
+    drop
 }
 
 /// Counts the locks of each class from 1, in the order in which they appear.

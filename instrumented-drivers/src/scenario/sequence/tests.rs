@@ -133,6 +133,12 @@ fn a_model_is_extracted_as_the_traces_were() {
   - fs_reclaim #1 @ g
 - &mm->mmap_lock #1 @ f
 + &mm->mmap_lock #2 W @ f
+  + &mm->mmap_lock #3 W sub=1 @ f
+  - &mm->mmap_lock #3 @ f
+  ~ &mm->mmap_lock #2 @ f
+- &mm->mmap_lock #2 @ f
++ &mm->mmap_lock #2 W @ f
+  ~ &mm->mmap_lock #2 @ f
   + resv #1 W @ g
     + fs_reclaim #1 W @ h
     - fs_reclaim #1 @ h

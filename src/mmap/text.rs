@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The matrix for people: the cells on one screen, what they mean, then each distinct report once.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use instrumented_drivers::scenario::mission::{Cell, MapPath, Outcome};
+use lockdep::Report;
+
+use super::hang::Proof;
+use crate::app::output::Output;
+
+/// Letters for what is held, so that a cell fits in a column.
+const LETTERS: &str = "mrabcdefghijkl";
+
+pub(super) fn write(outcomes: &[Outcome], proofs: &[Proof], out: &mut Output) -> io::Result<()> {
+    let locks = locks(outcomes);
+    matrix(outcomes, &locks, out)?;
+    legend(outcomes, &locks, out)?;
+    failures(outcomes, out)?;
+    hangs(proofs, out)?;
+    reports(outcomes, out)
+}
+
+/// The names of all locks that were held in an exporter's mmap, most common first.
+fn locks(outcomes: &[Outcome]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in outcomes.iter().flat_map(Outcome::held_in_mmap) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn letters(outcome: &Outcome, locks: &[String]) -> String {
+    let letter = |name: String| {
+        let position = locks.iter().position(|lock| *lock == name);
+        position.and_then(|position| LETTERS.chars().nth(position)).unwrap_or('?').to_string()
+    };
+    let held: Vec<String> = outcome.held_in_mmap().into_iter().map(letter).collect();
+    if held.is_empty() { "-".into() } else { held.join("+") }
+}
+
+fn matrix(outcomes: &[Outcome], locks: &[String], out: &mut Output) -> io::Result<()> {
+    let paths: Vec<MapPath> =
+        MapPath::ALL.into_iter().filter(|path| outcomes.iter().any(|o| o.cell.path == *path)).collect();
+    writeln!(out, "What a task holds when an exporter's mmap runs, and the verdict")?;
+    writeln!(out)?;
+    let header: String = paths.iter().map(|path| format!("  {path:<17}")).collect();
+    writeln!(out, "policy shmem exporter{}", header.trim_end())?;
+    let mut rest = outcomes;
+    let mut policy = None;
+    while let Some(first) = rest.first() {
+        let same_row =
+            |o: &&Outcome| o.cell.setup == first.cell.setup && o.cell.exporter == first.cell.exporter;
+        let (row, more) = rest.split_at(rest.iter().take_while(same_row).count());
+        rest = more;
+        if policy.is_some_and(|policy| policy != first.cell.setup.policy) {
+            writeln!(out)?;
+        }
+        policy = Some(first.cell.setup.policy);
+        let Cell { setup, exporter, .. } = first.cell;
+        let mut line = format!("{:<6} {:<5} {:<8}", setup.policy, setup.shmem, exporter);
+        for path in &paths {
+            let entry = row.iter().find(|o| o.cell.path == *path).map(|outcome| entry(outcome, locks));
+            line.push_str("  ");
+            line.push_str(&entry.unwrap_or_default());
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// One cell: what is held, the verdict, `!` if it is not the expected one.
+fn entry(outcome: &Outcome, locks: &[String]) -> String {
+    let (word, style) = match outcome.verdict() {
+        _ if outcome.run.failure().is_some() => ("failed", AnsiColor::Red.on_default().bold()),
+        None => ("clean", AnsiColor::Green.on_default()),
+        Some(kind) if outcome.is_deadlock() => (kind.name(), AnsiColor::Red.on_default().bold()),
+        Some(kind) => (kind.name(), AnsiColor::Yellow.on_default()),
+    };
+    let mark = if outcome.is_as_expected() { "" } else { "!" };
+    let held = letters(outcome, locks);
+    let padding = 17usize.saturating_sub(held.len() + 1 + word.len() + mark.len());
+    format!("{held} {style}{word}{style:#}{mark}{:padding$}", "")
+}
+
+fn legend(outcomes: &[Outcome], locks: &[String], out: &mut Output) -> io::Result<()> {
+    writeln!(out)?;
+    if !locks.is_empty() {
+        let names: Vec<String> =
+            LETTERS.chars().zip(locks).map(|(letter, name)| format!("{letter} = {name}")).collect();
+        writeln!(out, "held in mmap: {}", names.join(", "))?;
+    }
+    let deadlocks = outcomes.iter().filter(|o| o.is_deadlock()).count();
+    let others = outcomes.iter().filter(|o| o.verdict().is_some() && !o.is_deadlock()).count();
+    let unexpected = outcomes.iter().filter(|o| !o.is_as_expected()).count();
+    writeln!(
+        out,
+        "{}: {deadlocks} deadlock, {others} with another finding; {}",
+        count(outcomes.len(), "cell"),
+        match unexpected {
+            0 => "every one as expected".to_owned(),
+            n => format!("{} NOT as expected, marked with `!`", count(n, "cell")),
+        }
+    )?;
+    if deadlocks > 0 {
+        writeln!(
+            out,
+            "A deadlock is expected where the dma-buf core holds the reservation lock around mmap (P1) and\n\
+             the exporter takes it there (B0, B, C): both are the same lock, and the task waits for itself."
+        )?;
+    }
+    if others > 0 {
+        writeln!(
+            out,
+            "`assert-held` is expected where a foreign device attaches under B0: the helper's pin asserts\n\
+             a lock that nobody takes. It has nothing to do with mmap."
+        )?;
+    }
+    Ok(())
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn failures(outcomes: &[Outcome], out: &mut Output) -> io::Result<()> {
+    for outcome in outcomes {
+        if let Some(failure) = outcome.run.failure() {
+            writeln!(out, "\n{} failed: {failure}", outcome.cell)?;
+        }
+    }
+    Ok(())
+}
+
+fn hangs(proofs: &[Proof], out: &mut Output) -> io::Result<()> {
+    if proofs.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nThe same without a validator, each in a process of its own:\n")?;
+    for Proof { cell, hung, state, control_returned } in proofs {
+        let what = if *hung { "hangs" } else { "came back!" };
+        let state = state.as_deref().map_or_else(String::new, |state| format!(", state {state}"));
+        let control = if *control_returned { "P2 comes back" } else { "P2 does NOT come back!" };
+        writeln!(out, "  {cell:<34} {what}{state}; {control}")?;
+    }
+    writeln!(
+        out,
+        "\nA watchdog ended what said nothing for {} s after mmap began.",
+        Proof::watchdog().as_secs()
+    )
+}
+
+/// Each report that differs in what it says about functions, with the cells it was made in.
+fn reports(outcomes: &[Outcome], out: &mut Output) -> io::Result<()> {
+    let mut distinct: Vec<(&Report, Vec<&Cell>)> = Vec::new();
+    for outcome in outcomes {
+        for report in &outcome.run.reports {
+            match distinct.iter_mut().find(|(known, _)| identity(known) == identity(report)) {
+                Some((_, cells)) => cells.push(&outcome.cell),
+                None => distinct.push((report, vec![&outcome.cell])),
+            }
+        }
+    }
+    // The deadlocks are what this is about.
+    distinct.sort_by_key(|(report, _)| !report.is_certain());
+    let total = distinct.len();
+    let bold = Style::new().bold();
+    for (number, (report, cells)) in distinct.into_iter().enumerate() {
+        let first = cells[0];
+        let others = match cells.len() - 1 {
+            0 => String::new(),
+            n => format!(", and in {n} more"),
+        };
+        writeln!(out, "\n{bold}report {} of {total}{bold:#}, made in {first}{others}:\n", number + 1)?;
+        writeln!(out, "{report}")?;
+    }
+    Ok(())
+}
+
+/// Two reports with the same of these tell a reader the same.
+fn identity(report: &Report) -> (&str, Option<&str>, Option<&str>) {
+    let function =
+        |side: &Option<lockdep::report::model::Acquired>| side.as_ref().and_then(|a| a.site.function);
+    (report.signature(), function(&report.wanted), function(&report.conflict))
+}
