@@ -69,7 +69,7 @@ fn every_report_of_the_corpus_can_be_printed_as_a_program_that_reproduces_it() {
             kinds.insert(report.kind);
         }
     }
-    assert!(kinds.len() >= 13, "only {kinds:?}");
+    assert!(kinds.len() >= 14, "only {kinds:?}");
 }
 
 /// Kind and severity of each report of a corpus file.

@@ -18,7 +18,7 @@ fn report(kind: ReportKind, file: &str) -> Report {
 }
 
 /// The kinds that exist so far, each with a file that shows it.
-const SHOWN: [(ReportKind, &str); 13] = [
+const SHOWN: [(ReportKind, &str); 14] = [
     (ReportKind::Recursive, "seed_mmap_self_import"),
     (ReportKind::Circular, "abbcca"),
     (ReportKind::IrqState, "hardirq_state"),
@@ -32,6 +32,7 @@ const SHOWN: [(ReportKind, &str); 13] = [
     (ReportKind::WaitContext, "wait_context"),
     (ReportKind::AssertHeld, "asserts"),
     (ReportKind::AssertNotHeld, "asserts"),
+    (ReportKind::WwApi, "ww_api_still_holding"),
 ];
 
 #[test]

@@ -12,6 +12,7 @@ use core::fmt;
 use core::panic::Location;
 
 use crate::ids::{ClassId, Instance, LockId};
+use crate::ww::WwMisuse;
 
 /// How a lock is taken. A class is one node of the order graph whatever the mode; the mode decides which
 /// dependencies can block whom.
@@ -223,6 +224,17 @@ pub enum Event {
         instance: Instance,
         /// Its class, for the name.
         class: ClassId,
+        /// Where.
+        place: Place,
+    },
+    /// The interface of wound/wait mutexes was used against its rules ([`crate::ww`]).
+    WwMisuse {
+        /// The mutex or the context.
+        instance: Instance,
+        /// Its class, for the name.
+        class: ClassId,
+        /// Which rule.
+        what: WwMisuse,
         /// Where.
         place: Place,
     },

@@ -31,6 +31,7 @@ pub mod places;
 pub mod report;
 pub mod sync;
 pub mod thread;
+pub mod ww;
 
 #[cfg(feature = "lockdep")]
 pub mod engine;

@@ -176,6 +176,10 @@ impl Engine {
                 let report = check::assert_not_held::check(self, task, instance, class, place);
                 self.found(&mut outcome, report);
             }
+            Event::WwMisuse { instance, class, what, place } => {
+                let report = check::ww_api::report(self, task, instance, class, what, place);
+                self.found(&mut outcome, Some(report));
+            }
             Event::Freed { start, len, place } => {
                 let report = check::freed::check(self, task, start, len, place);
                 self.found(&mut outcome, report);

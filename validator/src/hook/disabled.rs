@@ -7,6 +7,7 @@ use core::ops::Deref;
 use super::{Acquire, Held, LockClass};
 use crate::event::{Context, HeldAs, Mode};
 use crate::report::model::Acquired;
+use crate::ww::WwMisuse;
 
 /// What a lock carries for the validator: nothing, with the feature off.
 #[derive(Debug, Default)]
@@ -107,6 +108,10 @@ pub fn assert_held(_map: &LockMap, _how: HeldAs) {}
 /// See the on twin.
 #[inline(always)]
 pub fn assert_not_held(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn ww_misuse(_map: &LockMap, _what: WwMisuse) {}
 
 /// See the on twin.
 #[inline(always)]

@@ -12,6 +12,7 @@ use crate::event::{Context, Event, HeldAs, Mode, Place};
 use crate::ids::{Instance, LockId};
 use crate::report::model::Acquired;
 use crate::runtime::{Thread, Verdict, slow};
+use crate::ww::WwMisuse;
 
 /// What a lock carries for the validator: its class, and the number under which the validator that used it
 /// last knows that class.
@@ -330,6 +331,18 @@ pub fn assert_not_held(map: &LockMap) {
     raise(slow::event(map, Place::caller(), |instance, class, place| Event::AssertNotHeld {
         instance,
         class,
+        place,
+    }));
+}
+
+/// Reports `ww-api`: the interface of the wound/wait mutex (or context) that this map belongs to was used against
+/// its rules. Which rules there are, and the state that knows when one is broken, is in [`crate::ww`].
+#[track_caller]
+pub fn ww_misuse(map: &LockMap, what: WwMisuse) {
+    raise(slow::event(map, Place::caller(), |instance, class, place| Event::WwMisuse {
+        instance,
+        class,
+        what,
         place,
     }));
 }

@@ -51,7 +51,7 @@ pub(crate) use imp::Key;
 pub use imp::{
     LockMap, acquire, assert_held, assert_not_held, context_enter, context_exit, disable_context, downgrade,
     enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name, task_exit,
-    user_return,
+    user_return, ww_misuse,
 };
 pub(crate) use imp::{
     OwnedMap, acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade,

@@ -28,6 +28,7 @@ mod parse;
 mod print;
 mod program;
 mod run;
+mod ww;
 
 pub use parse::{ParseError, parse};
 pub use program::{Expectation, LockDecl, LockType, Op, Prime, Program, Section, Step};

@@ -11,6 +11,7 @@ use std::fmt::Write;
 
 use crate::event::{HeldAs, Mode};
 use crate::report::model::{Acquired, Edge, LockName, Report, ReportKind, Used};
+use crate::ww::WwMisuse;
 
 impl Report {
     /// A litmus program that reproduces this finding.
@@ -67,6 +68,7 @@ impl Printer {
             ReportKind::Exit => self.all_held(report, "exit"),
             ReportKind::UserReturn => self.all_held(report, "user_return"),
             ReportKind::Depth => self.depth(report.held.len()),
+            ReportKind::WwApi => self.ww_api(report),
             _ => self.one_lock(report),
         }
     }
@@ -218,6 +220,43 @@ impl Printer {
             let op = format!("lock {name}");
             if i + 1 == locks { self.broken(&task, &op) } else { self.step(&task, &op) }
         }
+    }
+
+    /// The shortest way to each misuse; how it really came about is not in the report.
+    fn ww_api(&mut self, report: &Report) {
+        let (Some(wanted), Some(misuse)) = (&report.wanted, report.misuse) else { return };
+        let class = word(&wanted.lock.class);
+        let class = class.strip_suffix("_acquire").unwrap_or(&class);
+        // One context that is told to back off at `o2`, and holds `o` then.
+        let told = "u: ctx older\nu: lock o2 ctx=older\nu: lock o3 ctx=older\nt: ctx c\nt: lock o ctx=c\nt: lock o2 ctx=c\n";
+        let (before, last) = match misuse {
+            WwMisuse::StaleContext => {
+                ("t: ctx c\nt: lock o ctx=c\nt: ctx other class=other\n", "try o ctx=other")
+            }
+            WwMisuse::AfterDone => ("t: ctx c\nt: done c\n", "lock o ctx=c"),
+            WwMisuse::WrongLock => (told, "lock o4 ctx=c"),
+            WwMisuse::StillHolding => (told, "slow o2 ctx=c"),
+            WwMisuse::WrongClass => ("t: ctx c class=other\n", "lock o ctx=c"),
+            WwMisuse::IgnoredBackOff => (told, "lock o3 ctx=c"),
+            WwMisuse::UnneededSlow => ("t: ctx c\n", "slow o ctx=c"),
+            // The count goes wrong because another task begins the context anew.
+            WwMisuse::Unbalanced => ("t: ctx c\nt: lock o ctx=c\nu: ctx c\n", "unlock o"),
+            WwMisuse::FiniHolding => ("t: ctx c\nu: ctx c\nu: lock o ctx=c\n", "fini c"),
+            WwMisuse::DoneTwice => ("t: ctx c\nt: done c\n", "done c"),
+            WwMisuse::Destroyed => ("t: free o\n", "lock o"),
+            WwMisuse::DestroyedLocked => ("u: lock o\n", "free o"),
+        };
+        let used =
+            |name: &&str| before.lines().chain([last]).any(|line| line.split(' ').any(|word| word == *name));
+        for name in ["o", "o2", "o3", "o4"].iter().filter(|name| used(name)) {
+            self.locks.push(((*name).to_owned(), class.to_owned(), "ww"));
+        }
+        for line in before.lines() {
+            let own = line.contains(": ctx ") && !line.contains("class=");
+            let _ =
+                writeln!(self.steps, "{line}{}", if own { format!(" class={class}") } else { String::new() });
+        }
+        self.broken("t", last);
     }
 
     /// The rules that are about one lock and, perhaps, how it is held.

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step};
+use super::ww::{Attempt, WwWorld};
 use crate::engine::{ClassDef, Engine, Finding, Task};
-use crate::event::{Acquisition, Context, Event, LockKind, Mode, Place};
+use crate::event::{Acquisition, Context, Event, HeldAs, LockKind, Mode, Place};
 use crate::ids::{ClassId, Instance, LockId, TaskId};
 use crate::report::model::Report;
+use crate::ww::WwMisuse;
 
 /// One report of a run.
 #[derive(Clone, Debug)]
@@ -91,6 +93,7 @@ struct Runner<'p> {
     tasks: BTreeMap<&'p str, State>,
     classes: BTreeMap<(String, u8), ClassId>,
     instances: BTreeMap<String, Instance>,
+    ww: WwWorld,
     reported: Vec<Reported>,
     line: u32,
 }
@@ -122,6 +125,7 @@ impl<'p> Runner<'p> {
             tasks: BTreeMap::new(),
             classes: BTreeMap::new(),
             instances: BTreeMap::new(),
+            ww: WwWorld::new(program),
             reported: Vec::new(),
             line: 0,
         }
@@ -247,10 +251,15 @@ impl<'p> Runner<'p> {
         let place = Place::Line(step.line);
         match &step.op {
             Op::Lock { lock, how, subclass, nest } => {
-                let nest = nest.as_ref().map(|nest| self.instance(nest));
-                self.lock(task, lock, *how, *subclass, nest);
+                if self.kind(lock) == LockType::Ww {
+                    self.ww_lock(task, lock, *how, *subclass, nest.as_deref());
+                } else {
+                    self.lock(task, lock, *how, *subclass, nest.as_deref());
+                }
             }
             Op::Unlock(lock) => {
+                let verdict = self.ww.dropped(task, lock);
+                self.ww_verdict(task, lock, verdict);
                 let instance = self.instance(lock);
                 self.release(task, instance);
             }
@@ -261,16 +270,30 @@ impl<'p> Runner<'p> {
             Op::Init(lock) | Op::Free(lock) => {
                 let start = self.instance(lock).0;
                 self.event(task, Event::Freed { start, len: 1, place });
+                let verdict = self.ww.destroy(task, lock);
+                if matches!(step.op, Op::Free(_)) {
+                    self.ww_verdict(task, lock, verdict);
+                } else if let Some(decl) = self.decl(lock).filter(|decl| decl.kind == LockType::Ww) {
+                    self.ww.init(lock, &decl.class);
+                }
             }
             Op::Ctx { name, class } => {
-                let class = self.class(&format!("{class}_acquire"), LockType::Map, 0);
                 let instance = self.instance(name);
+                self.ww.begin(name, instance, class);
+                let (class, _) = self.known(name);
                 self.acquire(task, class, instance, Taking::WRITE);
             }
-            Op::Done(_) => {}
+            Op::Done(name) => {
+                let (class, instance) = self.known(name);
+                self.event(task, Event::AssertHeld { instance, class, how: HeldAs::Any, place });
+                let verdict = self.ww.done(name);
+                self.ww_verdict(task, name, verdict);
+            }
             Op::Fini(name) => {
                 let instance = self.instance(name);
                 self.release(task, instance);
+                let verdict = self.ww.fini(name);
+                self.ww_verdict(task, name, verdict);
             }
             Op::AssertHeld(lock, how) => {
                 let (class, instance) = self.known(lock);
@@ -298,15 +321,59 @@ impl<'p> Runner<'p> {
         }
     }
 
+    /// Class name and kind of a lock, a context or a built-in map.
+    fn class_of(&self, name: &str) -> (String, LockType) {
+        match (self.decl(name), self.ww.ctx_class(name)) {
+            (Some(decl), _) => (decl.class.clone(), decl.kind),
+            (None, Some(class)) => (format!("{class}_acquire"), LockType::Map),
+            (None, None) => (name.to_owned(), LockType::Map),
+        }
+    }
+
     fn known(&mut self, lock: &str) -> (ClassId, Instance) {
-        let (class, kind) =
-            self.decl(lock).map_or((lock.to_owned(), LockType::Map), |decl| (decl.class.clone(), decl.kind));
+        let (class, kind) = self.class_of(lock);
         (self.class(&class, kind, 0), self.instance(lock))
     }
 
-    fn lock(&mut self, task: &'p str, lock: &str, how: How, subclass: u8, nest: Option<Instance>) {
-        let (class, kind) =
-            self.decl(lock).map_or((lock.to_owned(), LockType::Map), |decl| (decl.class.clone(), decl.kind));
+    /// A mutex, or a context, was used like this.
+    fn ww_verdict(&mut self, task: &'p str, name: &str, verdict: Result<(), WwMisuse>) {
+        let Err(what) = verdict else { return };
+        let (class, instance) = self.known(name);
+        self.event(task, Event::WwMisuse { instance, class, what, place: Place::Line(self.line) });
+    }
+
+    /// A wound/wait mutex is locked, with a context or without.
+    fn ww_lock(&mut self, task: &'p str, lock: &str, how: How, subclass: u8, nest: Option<&str>) {
+        let verdict = self.ww.used(lock);
+        self.ww_verdict(task, lock, verdict);
+        let ctx = nest.filter(|nest| self.ww.ctx_class(nest).is_some());
+        if let (Some(ctx), How::Slow) = (ctx, how) {
+            let verdict = self.ww.slow(ctx);
+            self.ww_verdict(task, ctx, verdict);
+        }
+        let attempt = match how {
+            How::Try | How::TryRead => Attempt::Take,
+            _ => self.ww.attempt(task, lock, ctx),
+        };
+        if attempt == Attempt::Already {
+            return;
+        }
+        self.lock(task, lock, how, subclass, nest);
+        let instance = self.instance(lock);
+        let verdict = match (attempt, ctx) {
+            (Attempt::BackOff, Some(ctx)) => {
+                let verdict = self.ww.backed_off(ctx, instance);
+                self.release(task, instance);
+                verdict
+            }
+            _ => self.ww.took(task, lock, instance, ctx),
+        };
+        self.ww_verdict(task, lock, verdict);
+    }
+
+    fn lock(&mut self, task: &'p str, lock: &str, how: How, subclass: u8, nest: Option<&str>) {
+        let nest = nest.map(|nest| self.instance(nest));
+        let (class, kind) = self.class_of(lock);
         let class = self.class(&class, kind, subclass);
         let instance = self.instance(lock);
         let position = self.program.locks.iter().position(|decl| decl.name == lock && decl.ordered);

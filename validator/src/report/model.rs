@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::event::{HeldAs, Mode, Place};
 use crate::ids::Instance;
+use crate::ww::WwMisuse;
 
 /// What rule was broken. The [`name`](ReportKind::name) is the same word in file, enum, JSON and litmus files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -258,6 +259,8 @@ pub struct Report {
     pub wanted: Option<Acquired>,
     /// For assertions: which hold was asked for.
     pub asserted: Option<HeldAs>,
+    /// For `ww-api`: which rule of the interface was broken.
+    pub misuse: Option<WwMisuse>,
     /// The held lock it is at odds with.
     pub conflict: Option<Acquired>,
     /// The dependencies that make the cycle or path. For a cycle, first the new one (`conflict` → `wanted`), then

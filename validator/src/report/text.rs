@@ -68,6 +68,7 @@ fn sides(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             (_, Some(HeldAs::Any)) => "should hold",
             (_, Some(HeldAs::Read)) => "should hold for reading",
             (_, Some(HeldAs::Write)) => "should hold for writing",
+            (ReportKind::WwApi, _) => "uses",
             (ReportKind::AssertNotHeld, _) => "should not hold",
             _ => "is trying to acquire lock",
         };

@@ -17,6 +17,7 @@ pub mod nest_missing;
 pub mod recursive;
 pub mod user_return;
 pub mod wait_context;
+pub mod ww_api;
 
 use std::sync::Arc;
 
@@ -58,6 +59,7 @@ fn base(
         task: task.name.clone(),
         wanted: None,
         asserted: None,
+        misuse: None,
         conflict: None,
         edges: Vec::new(),
         usages: Vec::new(),
