@@ -5,12 +5,13 @@
 
 use core::cell::Cell;
 
+use lockdep::Context;
 use lockdep::raw;
-use lockdep::{Context, raw::context_exit};
 
 thread_local! {
     static IRQS_OFF: Cell<bool> = const { Cell::new(false) };
     static IN_INTERRUPT: Cell<u32> = const { Cell::new(0) };
+    static BH_OFF: Cell<u32> = const { Cell::new(0) };
 }
 
 /// What `local_irq_save` hands to `local_irq_restore`.
@@ -52,10 +53,54 @@ pub fn local_irq_restore(flags: IrqFlags) {
     }
 }
 
-/// `in_interrupt`.
+/// `local_bh_disable`.
+#[track_caller]
+pub fn local_bh_disable() {
+    if BH_OFF.replace(BH_OFF.get() + 1) == 0 {
+        raw::disable_context(Context::SoftIrq);
+    }
+}
+
+/// `local_bh_enable`.
+#[track_caller]
+pub fn local_bh_enable() {
+    let depth = BH_OFF.get();
+    debug_assert!(depth > 0, "local_bh_enable without local_bh_disable");
+    BH_OFF.set(depth.saturating_sub(1));
+    if depth == 1 {
+        raw::enable_context(Context::SoftIrq);
+    }
+}
+
+/// `in_interrupt`: in one, or where no bottom half can run.
 #[must_use]
 pub fn in_interrupt() -> bool {
-    IN_INTERRUPT.get() > 0
+    IN_INTERRUPT.get() > 0 || BH_OFF.get() > 0
+}
+
+/// `irq_enter`: what follows on this thread runs in a hard interrupt. `threaded`: in the thread that handles it, so
+/// that spinlocks may be taken.
+pub fn irq_enter(threaded: bool) {
+    raw::context_enter(Context::HardIrq, threaded);
+    IN_INTERRUPT.set(IN_INTERRUPT.get() + 1);
+}
+
+/// `irq_exit`.
+pub fn irq_exit() {
+    IN_INTERRUPT.set(IN_INTERRUPT.get().saturating_sub(1));
+    raw::context_exit(Context::HardIrq);
+}
+
+/// What follows on this thread runs as a softirq.
+pub fn softirq_enter() {
+    raw::context_enter(Context::SoftIrq, false);
+    IN_INTERRUPT.set(IN_INTERRUPT.get() + 1);
+}
+
+/// The end of that.
+pub fn softirq_exit() {
+    IN_INTERRUPT.set(IN_INTERRUPT.get().saturating_sub(1));
+    raw::context_exit(Context::SoftIrq);
 }
 
 /// Runs `f` as a softirq on this CPU (a timer, for example).
@@ -63,12 +108,10 @@ pub fn softirq<R>(f: impl FnOnce() -> R) -> R {
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
-            IN_INTERRUPT.set(IN_INTERRUPT.get() - 1);
-            context_exit(Context::SoftIrq);
+            softirq_exit();
         }
     }
-    raw::context_enter(Context::SoftIrq, false);
-    IN_INTERRUPT.set(IN_INTERRUPT.get() + 1);
+    softirq_enter();
     let _leave = Leave;
     f()
 }
@@ -77,4 +120,5 @@ pub fn softirq<R>(f: impl FnOnce() -> R) -> R {
 pub(crate) fn reset() {
     IRQS_OFF.set(false);
     IN_INTERRUPT.set(0);
+    BH_OFF.set(0);
 }

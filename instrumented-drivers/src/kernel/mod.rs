@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`locking`] | `kernel/locking/` |
 //! | [`task`], [`irq`] | task work, the syscall boundary, interrupt state |
-//! | [`reclaim`] | `fs_reclaim` and the allocators' hooks |
+//! | [`reclaim`], [`gfp`] | `fs_reclaim` and the allocators' hooks |
 //! | [`file`], [`poll`] | `fs/file_table.c`, `fs/select.c`, wait queues |
 //! | [`mm`] | `mm/mmap.c`, `kernel/fork.c`, the page fault |
 //! | [`shmem`] | `mm/shmem.c`: memory that is really shared |
@@ -22,6 +22,7 @@ pub mod cell;
 pub mod errno;
 pub mod fault;
 pub mod file;
+pub mod gfp;
 pub mod irq;
 pub mod live;
 pub mod locking;

@@ -10,25 +10,48 @@
 //!
 //! A spinlock here blocks instead of spinning. What the validator sees is the same.
 
+mod local_lock;
 mod mutex;
 mod raw;
+mod raw_spinlock;
+mod rcu;
+mod rtmutex;
 mod rwlock;
 mod rwsem;
 mod spinlock;
 mod ww_mutex;
 
+pub use local_lock::LocalLock;
 pub use mutex::Mutex;
+pub use raw_spinlock::RawSpinLock;
+pub use rcu::{
+    rcu_read_lock, rcu_read_lock_bh, rcu_read_lock_sched, rcu_read_unlock, rcu_read_unlock_bh,
+    rcu_read_unlock_sched,
+};
+pub use rtmutex::RtMutex;
 pub use rwlock::RwLock;
 pub use rwsem::RwSem;
 pub use spinlock::SpinLock;
 pub use ww_mutex::{WwAcquireCtx, WwAlgorithm, WwClass, WwMutex};
 
-use lockdep::{LockClass, WaitType};
+use lockdep::{LockClass, LockKind, WaitType};
 
 /// The class of a spinlock or rwlock.
 #[must_use]
 pub const fn spin_class(name: &'static str) -> LockClass {
     LockClass::new(name).strict().waits(WaitType::Config)
+}
+
+/// The class of a raw spinlock.
+#[must_use]
+pub const fn raw_spin_class(name: &'static str) -> LockClass {
+    LockClass::new(name).strict().waits(WaitType::Spin)
+}
+
+/// The class of a local lock.
+#[must_use]
+pub const fn local_class(name: &'static str) -> LockClass {
+    spin_class(name).kind(LockKind::PerCpu)
 }
 
 /// The class of a mutex, rwsem or ww mutex.

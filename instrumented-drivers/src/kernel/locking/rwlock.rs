@@ -34,6 +34,14 @@ impl RwLock {
         }
     }
 
+    /// `read_lock` of an rwlock that is not queued: its readers overtake waiting writers everywhere (the kernel's
+    /// self-test switches that on for its older half).
+    #[track_caller]
+    pub fn read_lock_recursive(&self) {
+        raw::acquire(&self.map, Acquire::RECURSIVE_READ);
+        self.raw.read_recursive();
+    }
+
     /// `read_unlock`.
     #[track_caller]
     pub fn read_unlock(&self) {

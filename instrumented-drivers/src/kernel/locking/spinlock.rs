@@ -35,6 +35,18 @@ impl SpinLock {
         self.raw.lock();
     }
 
+    /// `spin_lock_nest_lock`: `nest` is held and serialises who takes several locks of this class.
+    #[track_caller]
+    pub fn lock_nest_lock(&self, nest: &LockMap) {
+        raw::acquire(&self.map, Acquire::WRITE.nest(nest));
+        self.raw.lock();
+    }
+
+    /// What the validator knows it by, to be a nest lock.
+    pub(crate) fn map(&self) -> &LockMap {
+        &self.map
+    }
+
     /// `spin_trylock`.
     #[track_caller]
     pub fn trylock(&self) -> bool {
