@@ -45,6 +45,7 @@ pub struct Seen {
 
 thread_local! {
     static PLAN: Cell<Plan> = const { Cell::new(Plan::NONE) };
+    static DRILL: Cell<bool> = const { Cell::new(false) };
     static SEEN: Cell<Seen> = const { Cell::new(Seen { interruptible: 0, allocations: 0 }) };
 }
 
@@ -60,6 +61,26 @@ pub fn inject<R>(plan: Plan, f: impl FnOnce() -> R) -> (R, Seen) {
     let _restore = Restore(PLAN.replace(plan), SEEN.replace(Seen::default()));
     let result = f();
     (result, SEEN.get())
+}
+
+/// Runs `f` on this thread with made-up back-offs: contexts of wound/wait mutexes that begin in it are told -EDEADLK
+/// now and then when they have just taken a lock, which they lose again. Every caller has to be able to handle that.
+///
+/// Kernel counterpart: `CONFIG_DEBUG_WW_MUTEX_SLOWPATH`.
+pub fn drill_back_offs<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            DRILL.set(self.0);
+        }
+    }
+    let _restore = Restore(DRILL.replace(true));
+    f()
+}
+
+/// Called by each new context: true in [`drill_back_offs`].
+pub(crate) fn is_drill() -> bool {
+    DRILL.get()
 }
 
 /// Called by each interruptible wait: true if a signal arrives now.

@@ -20,6 +20,7 @@ mod rwlock;
 mod rwsem;
 mod spinlock;
 mod ww_mutex;
+mod ww_surgery;
 
 pub use local_lock::LocalLock;
 pub use mutex::Mutex;

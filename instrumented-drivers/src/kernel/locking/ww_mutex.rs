@@ -15,16 +15,18 @@
 //! changes something that a waiter looks at unparks it.
 //!
 //! The validator sees a context as a lock of class `<class>_acquire`, and each lock taken under it as nested in
-//! that one. Without a context a ww mutex is a plain mutex.
+//! that one. Without a context a ww mutex is a plain mutex. Use against the rules (a lock after done, an ignored
+//! -EDEADLK) is found by [`lockdep::ww`], whose states are part of context and mutex, and reported as `ww-api`.
 //!
-//! Kernel counterpart: `kernel/locking/ww_mutex.h`. Not checked yet: wrong use of a context (lock after done, an
-//! ignored -EDEADLK).
+//! Kernel counterpart: `kernel/locking/ww_mutex.h`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 
+use lockdep::ids::Instance;
 use lockdep::raw::{self, Acquire, LockMap};
+use lockdep::ww::{BackOffDrill, WwCtxState, WwLockState, WwMisuse};
 use lockdep::{HeldAs, LockClass};
 use parking_lot::Mutex as Gate;
 
@@ -55,34 +57,61 @@ impl WwClass {
     pub const fn new(mutex: &'static LockClass, acquire: &'static LockClass, algorithm: WwAlgorithm) -> Self {
         WwClass { mutex, acquire, algorithm, stamp: AtomicU64::new(1) }
     }
+
+    /// Tells it from other classes.
+    fn number(&self) -> u64 {
+        core::ptr::from_ref(self).addr() as u64
+    }
 }
 
 /// The part of a context that other tasks look at.
-struct Ticket {
-    map: LockMap,
+pub(super) struct Ticket {
+    pub(super) map: Arc<LockMap>,
     algorithm: WwAlgorithm,
-    stamp: u64,
-    acquired: AtomicUsize,
+    pub(super) stamp: AtomicU64,
+    pub(super) rules: Gate<WwCtxState>,
+    drill: Gate<Option<BackOffDrill>>,
     wounded: AtomicBool,
     task: Thread,
 }
 
+/// What the rules of the interface say to a call.
+type Verdict = core::result::Result<(), WwMisuse>;
+
+static CONTEXTS: AtomicU64 = AtomicU64::new(1);
+
 impl Ticket {
+    pub(super) fn new(class: &'static WwClass, map: Arc<LockMap>, stamp: u64) -> Self {
+        let id = Instance(CONTEXTS.fetch_add(1, Ordering::Relaxed));
+        Ticket {
+            map,
+            algorithm: class.algorithm,
+            stamp: AtomicU64::new(stamp),
+            rules: Gate::new(WwCtxState::new(id, class.number())),
+            drill: Gate::new(fault::is_drill().then(|| BackOffDrill::new(stamp))),
+            wounded: AtomicBool::new(false),
+            task: thread::current(),
+        }
+    }
+
     fn is_younger_than(&self, other: &Ticket) -> bool {
-        self.stamp > other.stamp
+        self.stamp.load(Ordering::Relaxed) > other.stamp.load(Ordering::Relaxed)
     }
 
     fn has_locks(&self) -> bool {
-        self.acquired.load(Ordering::Acquire) > 0
+        self.rules.lock().acquired() > 0
+    }
+
+    /// Whether a lock that was just taken is to be given back, to see what the caller does then.
+    fn is_drill_due(&self) -> bool {
+        self.rules.lock().acquired() > 1 && self.drill.lock().as_mut().is_some_and(BackOffDrill::due)
     }
 }
 
 /// `struct ww_acquire_ctx`: one attempt to take several locks.
 pub struct WwAcquireCtx {
-    ticket: Arc<Ticket>,
-    /// Address of the lock at which it had to give up.
-    contending: AtomicUsize,
-    done: AtomicBool,
+    pub(super) class: &'static WwClass,
+    pub(super) ticket: Arc<Ticket>,
 }
 
 impl WwAcquireCtx {
@@ -90,41 +119,46 @@ impl WwAcquireCtx {
     #[track_caller]
     #[must_use]
     pub fn init(class: &'static WwClass) -> Self {
-        let ticket = Arc::new(Ticket {
-            map: LockMap::new(class.acquire),
-            algorithm: class.algorithm,
-            stamp: class.stamp.fetch_add(1, Ordering::Relaxed),
-            acquired: AtomicUsize::new(0),
-            wounded: AtomicBool::new(false),
-            task: thread::current(),
-        });
+        let stamp = class.stamp.fetch_add(1, Ordering::Relaxed);
+        let ticket = Arc::new(Ticket::new(class, Arc::new(LockMap::new(class.acquire)), stamp));
         raw::acquire(&ticket.map, Acquire::WRITE);
-        WwAcquireCtx { ticket, contending: AtomicUsize::new(0), done: AtomicBool::new(false) }
+        WwAcquireCtx { class, ticket }
     }
 
     /// `ww_acquire_done`: no further lock will be taken.
     #[track_caller]
     pub fn done(&self) {
         raw::assert_held(&self.ticket.map, HeldAs::Any);
-        self.done.store(true, Ordering::Relaxed);
+        let verdict = self.ticket.rules.lock().done();
+        tell(&self.ticket.map, verdict);
     }
 
     /// `ww_acquire_fini`.
     #[track_caller]
     pub fn fini(&self) {
         raw::release(&self.ticket.map);
+        let verdict = self.ticket.rules.lock().fini();
+        tell(&self.ticket.map, verdict);
     }
 
     /// How many locks are held under it.
     #[must_use]
     pub fn acquired(&self) -> usize {
-        self.ticket.acquired.load(Ordering::Relaxed)
+        self.ticket.rules.lock().acquired() as usize
     }
 
     /// True after [`done`](Self::done).
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.done.load(Ordering::Relaxed)
+        self.ticket.rules.lock().is_done()
+    }
+}
+
+/// Reports what is against the rules.
+#[track_caller]
+fn tell(map: &LockMap, verdict: Verdict) {
+    if let Err(misuse) = verdict {
+        raw::ww_misuse(map, misuse);
     }
 }
 
@@ -134,22 +168,30 @@ struct Waiter {
     ticket: Option<Arc<Ticket>>,
 }
 
-struct Owner {
+pub(super) struct Owner {
     task: Thread,
-    ticket: Option<Arc<Ticket>>,
+    pub(super) ticket: Option<Arc<Ticket>>,
 }
 
-struct State {
-    owner: Option<Owner>,
+pub(super) struct State {
+    pub(super) owner: Option<Owner>,
+    /// Made on first use: the number of a class is no constant.
+    rules: Option<WwLockState>,
     queue: Vec<Waiter>,
     next_id: u64,
+}
+
+impl State {
+    fn rules(&mut self, class: &WwClass) -> &mut WwLockState {
+        self.rules.get_or_insert_with(|| WwLockState::new(class.number()))
+    }
 }
 
 /// A mutex of a [`WwClass`].
 pub struct WwMutex {
     map: LockMap,
-    algorithm: WwAlgorithm,
-    state: Gate<State>,
+    class: &'static WwClass,
+    pub(super) state: Gate<State>,
 }
 
 impl WwMutex {
@@ -158,8 +200,8 @@ impl WwMutex {
     pub const fn new(class: &'static WwClass) -> Self {
         WwMutex {
             map: LockMap::new(class.mutex),
-            algorithm: class.algorithm,
-            state: Gate::new(State { owner: None, queue: Vec::new(), next_id: 0 }),
+            class,
+            state: Gate::new(State { owner: None, rules: None, queue: Vec::new(), next_id: 0 }),
         }
     }
 
@@ -169,7 +211,8 @@ impl WwMutex {
     /// -EALREADY if this context holds it, -EDEADLK if the context has to release everything first.
     #[track_caller]
     pub fn lock(&self, ctx: Option<&WwAcquireCtx>) -> Result {
-        self.lock_common(ctx, false, false)
+        self.lock_common(ctx, false)?;
+        self.drill(ctx)
     }
 
     /// `ww_mutex_lock_interruptible`.
@@ -178,14 +221,15 @@ impl WwMutex {
     /// As [`lock`](Self::lock), and -EINTR if a signal was injected ([`fault`]).
     #[track_caller]
     pub fn lock_interruptible(&self, ctx: Option<&WwAcquireCtx>) -> Result {
-        self.lock_common(ctx, true, false)
+        self.lock_common(ctx, true)?;
+        self.drill(ctx)
     }
 
     /// `ww_mutex_lock_slow`: the lock at which this context had to give up, now that it holds nothing.
     #[track_caller]
     pub fn lock_slow(&self, ctx: &WwAcquireCtx) {
-        let result = self.lock_common(Some(ctx), false, true);
-        debug_assert!(result.is_ok(), "a context without locks is never told to give up");
+        let result = self.lock_slow_common(ctx, false);
+        debug_assert!(result.is_ok() || lockdep::ENABLED, "a context without locks is never told to give up");
     }
 
     /// `ww_mutex_lock_slow_interruptible`.
@@ -194,32 +238,59 @@ impl WwMutex {
     /// -EINTR if a signal was injected ([`fault`]).
     #[track_caller]
     pub fn lock_slow_interruptible(&self, ctx: &WwAcquireCtx) -> Result {
-        self.lock_common(Some(ctx), true, true)
+        self.lock_slow_common(ctx, true)
     }
 
     /// `ww_mutex_trylock`: never told to give up.
     #[track_caller]
     pub fn trylock(&self, ctx: Option<&WwAcquireCtx>) -> bool {
+        self.check_alive();
         let mut state = self.state.lock();
         if state.owner.is_some() {
             return false;
         }
-        self.take(&mut state, ctx.map(|ctx| &ctx.ticket));
+        let verdict = self.take(&mut state, ctx.map(|ctx| &ctx.ticket));
         drop(state);
         raw::acquire(&self.map, how(ctx).trylock());
+        tell(&self.map, verdict);
         true
     }
 
     /// `ww_mutex_unlock`.
     #[track_caller]
     pub fn unlock(&self) {
+        let verdict = self.leave_ctx();
+        tell(&self.map, verdict);
         raw::release(&self.map);
+        self.unlock_real();
+    }
+
+    /// `ww_mutex_destroy`: nobody holds it, and nobody will use it again.
+    #[track_caller]
+    pub fn destroy(&self) {
+        let mine = self.is_held();
+        raw::freed(self);
+        let mut state = self.state.lock();
+        // What this task holds itself has its report already.
+        let locked = state.owner.is_some() && !mine;
+        let verdict = state.rules(self.class).destroy(locked);
+        drop(state);
+        tell(&self.map, verdict);
+    }
+
+    /// It belongs to no context any more.
+    fn leave_ctx(&self) -> Verdict {
+        let mut state = self.state.lock();
+        match state.owner.as_mut().and_then(|owner| owner.ticket.take()) {
+            Some(ticket) => ticket.rules.lock().dropped(state.rules(self.class)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn unlock_real(&self) {
         let mut state = self.state.lock();
         let owner = state.owner.take();
         debug_assert!(owner.is_some() || lockdep::ENABLED, "unlock of a lock that is not locked");
-        if let Some(ticket) = owner.and_then(|owner| owner.ticket) {
-            ticket.acquired.fetch_sub(1, Ordering::AcqRel);
-        }
         if let Some(first) = state.queue.first() {
             first.task.unpark();
         }
@@ -256,12 +327,32 @@ impl WwMutex {
         self.state.lock().owner.as_ref().is_some_and(|owner| owner.task.id() == me)
     }
 
-    fn address(&self) -> usize {
-        core::ptr::from_ref(self).addr()
+    fn id(&self) -> Instance {
+        Instance(core::ptr::from_ref(self).addr() as u64)
+    }
+
+    /// What the validator knows it by, to be a nest lock.
+    pub(crate) fn map(&self) -> &LockMap {
+        &self.map
+    }
+
+    /// The lock is not one that was destroyed.
+    #[track_caller]
+    fn check_alive(&self) {
+        let verdict = self.edit_rules(|rules| rules.used());
+        tell(&self.map, verdict);
     }
 
     #[track_caller]
-    fn lock_common(&self, ctx: Option<&WwAcquireCtx>, interruptible: bool, slow: bool) -> Result {
+    fn lock_slow_common(&self, ctx: &WwAcquireCtx, interruptible: bool) -> Result {
+        let verdict = ctx.ticket.rules.lock().slow();
+        tell(&ctx.ticket.map, verdict);
+        self.lock_common(Some(ctx), interruptible)
+    }
+
+    #[track_caller]
+    fn lock_common(&self, ctx: Option<&WwAcquireCtx>, interruptible: bool) -> Result {
+        self.check_alive();
         let ticket = ctx.map(|ctx| &ctx.ticket);
         if let Some(ticket) = ticket {
             if self.is_owned_by(ticket) {
@@ -273,18 +364,32 @@ impl WwMutex {
             }
         }
         raw::acquire(&self.map, how(ctx));
-        if let (Some(ctx), true) = (ctx, slow) {
-            ctx.contending.store(0, Ordering::Relaxed);
-        }
         let result =
             if interruptible && fault::interrupted() { Err(Errno::EINTR) } else { self.wait(ticket) };
-        if let Err(error) = result {
-            if let (Some(ctx), Errno::EDEADLK) = (ctx, error) {
-                ctx.contending.store(self.address(), Ordering::Relaxed);
+        match result {
+            Ok(verdict) => {
+                tell(&self.map, verdict);
+                Ok(())
             }
-            raw::release(&self.map);
+            Err(error) => {
+                if let (Some(ticket), Errno::EDEADLK) = (ticket, error) {
+                    let verdict = ticket.rules.lock().backed_off(self.id());
+                    tell(&self.map, verdict);
+                }
+                raw::release(&self.map);
+                Err(error)
+            }
         }
-        result
+    }
+
+    /// A made-up -EDEADLK, if a drill is on and it is time for one.
+    #[track_caller]
+    fn drill(&self, ctx: Option<&WwAcquireCtx>) -> Result {
+        let Some(ctx) = ctx.filter(|ctx| ctx.ticket.is_drill_due()) else { return Ok(()) };
+        let verdict = ctx.ticket.rules.lock().backed_off(self.id());
+        tell(&self.map, verdict);
+        self.unlock();
+        Err(Errno::EDEADLK)
     }
 
     fn is_owned_by(&self, ticket: &Arc<Ticket>) -> bool {
@@ -293,18 +398,17 @@ impl WwMutex {
         owner.is_some_and(|owner| Arc::ptr_eq(owner, ticket))
     }
 
-    fn wait(&self, ticket: Option<&Arc<Ticket>>) -> Result {
+    /// Returns once this task has it, with what the rules say to that.
+    pub(super) fn wait(&self, ticket: Option<&Arc<Ticket>>) -> Result<Verdict> {
         let mut state = self.state.lock();
         if state.owner.is_none() && state.queue.is_empty() {
-            self.take(&mut state, ticket);
-            return Ok(());
+            return Ok(self.take(&mut state, ticket));
         }
         let id = self.enqueue(&mut state, ticket)?;
         loop {
             if state.owner.is_none() && state.queue.first().is_some_and(|first| first.id == id) {
                 state.queue.remove(0);
-                self.take(&mut state, ticket);
-                return Ok(());
+                return Ok(self.take(&mut state, ticket));
             }
             if let Some(ticket) = ticket
                 && self.must_give_up(&state, ticket, id)
@@ -331,7 +435,7 @@ impl WwMutex {
             return Ok(id);
         };
         let older_waits = state.queue.iter().filter_map(|waiter| waiter.ticket.as_ref());
-        if self.algorithm == WwAlgorithm::WaitDie
+        if self.class.algorithm == WwAlgorithm::WaitDie
             && ticket.has_locks()
             && older_waits.clone().any(|other| ticket.is_younger_than(other))
         {
@@ -341,7 +445,7 @@ impl WwMutex {
             |other: &Waiter| other.ticket.as_ref().is_some_and(|other| other.is_younger_than(ticket));
         let position = state.queue.iter().position(behind).unwrap_or(state.queue.len());
         state.queue.insert(position, waiter);
-        match self.algorithm {
+        match self.class.algorithm {
             // Those behind us that hold locks must give up for us.
             WwAlgorithm::WaitDie => wake_all(&state.queue[position + 1..]),
             WwAlgorithm::WoundWait => {
@@ -356,7 +460,7 @@ impl WwMutex {
         if !ticket.has_locks() {
             return false;
         }
-        match self.algorithm {
+        match self.class.algorithm {
             WwAlgorithm::WoundWait => ticket.wounded.load(Ordering::Acquire),
             WwAlgorithm::WaitDie => {
                 let owner = state.owner.as_ref().and_then(|owner| owner.ticket.as_ref());
@@ -368,11 +472,11 @@ impl WwMutex {
     }
 
     /// Makes this task the owner and lets the waiters look at the new situation.
-    fn take(&self, state: &mut State, ticket: Option<&Arc<Ticket>>) {
+    fn take(&self, state: &mut State, ticket: Option<&Arc<Ticket>>) -> Verdict {
         state.owner = Some(Owner { task: thread::current(), ticket: ticket.cloned() });
-        let Some(ticket) = ticket else { return };
-        ticket.acquired.fetch_add(1, Ordering::AcqRel);
-        match self.algorithm {
+        let Some(ticket) = ticket else { return Ok(()) };
+        let verdict = ticket.rules.lock().took(state.rules(self.class), self.id());
+        match self.class.algorithm {
             WwAlgorithm::WaitDie => wake_all(&state.queue),
             WwAlgorithm::WoundWait => {
                 let waiting = state.queue.iter().filter_map(|waiter| waiter.ticket.as_ref());
@@ -381,6 +485,12 @@ impl WwMutex {
                 }
             }
         }
+        verdict
+    }
+
+    /// Works on the state that the rules look at.
+    pub(super) fn edit_rules<R>(&self, f: impl FnOnce(&mut WwLockState) -> R) -> R {
+        f(self.state.lock().rules(self.class))
     }
 }
 
