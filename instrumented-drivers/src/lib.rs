@@ -22,4 +22,5 @@ pub mod kernel;
 pub mod misc;
 pub mod policy;
 pub mod scenario;
+pub mod selftest;
 pub mod user;
