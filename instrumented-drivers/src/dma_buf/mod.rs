@@ -14,3 +14,6 @@ pub mod sync_file;
 
 pub use self::attach::{DmaBufAttachment, DmaDirection, ImporterOps, SgTable};
 pub use self::core::{DmaBuf, DmaBufExportInfo, DmaBufOps, Tail};
+
+#[cfg(test)]
+mod tests;

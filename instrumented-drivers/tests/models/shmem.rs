@@ -218,11 +218,12 @@ fn a_kernel_mapping_of_an_import_is_the_exporters_and_under_a_a_recursion_of_its
     }
 }
 
+type Use = fn(&Arc<DrmGemObject>);
+
 /// K3, K5, K6 as they were written upstream: without the lock.
 #[test]
 fn unlocked_use_is_asserted_wherever_the_reservation_lock_protects() {
     for shmem in ShmemLocking::ALL {
-        type Use = fn(&Arc<DrmGemObject>);
         let uses: [(&str, Use); 3] = [
             ("drm_gem_shmem_vmap", |obj| {
                 let map = drm_gem_shmem_vmap(obj).unwrap();
@@ -264,24 +265,21 @@ fn the_locks_of_several_objects_are_taken_in_any_order_and_a_shared_one_is_refus
         let (dev, first, buffer) = export(process, Driver::Vgem).unwrap();
         let second = process.mode_create_dumb(dev, 64, 64, 32).unwrap();
         let file = process.peek(dev).unwrap();
-        let vkms = [(); 2].map(|()| process.open(Driver::Vkms).unwrap());
-        let imported =
-            vkms.map(|fd| (process.peek(fd).unwrap(), process.prime_fd_to_handle(fd, buffer).unwrap()));
+        let vkms = process.open(Driver::Vkms).unwrap();
+        let handle = process.prime_fd_to_handle(vkms, buffer).unwrap();
+        let imported = process.peek(vkms).unwrap();
         kernel.kthread(|_| {
             let file = file.private::<DrmFile>().unwrap();
             let objects = drm_gem_objects_lookup(file, &[second, first]).unwrap();
             let ctx = drm_gem_lock_reservations(&objects).unwrap();
             assert!(ctx.is_done() && objects.iter().all(|obj| obj.resv().is_held()));
             drm_gem_unlock_reservations(&objects, ctx);
-            let twice = [objects[0].clone(), objects[0].clone()];
-            assert_eq!(drm_gem_lock_reservations(&twice).err(), Some(Errno::EALREADY));
-            let imports = imported.map(|(file, handle)| {
-                drm_gem_object_lookup(file.private::<DrmFile>().unwrap(), handle).unwrap()
-            });
-            // One object per device: the second file of a device gets the object of the first.
-            assert_eq!(drm_gem_lock_reservations(&imports).err(), Some(Errno::EALREADY));
+            let import = drm_gem_object_lookup(imported.private::<DrmFile>().unwrap(), handle).unwrap();
+            let shared = [objects[1].clone(), import.clone()];
+            assert!(!Arc::ptr_eq(&shared[0], &shared[1]));
+            assert_eq!(drm_gem_lock_reservations(&shared).err(), Some(Errno::EALREADY));
             assert!(!objects[1].resv().is_locked(), "nothing stays locked");
-            objects.into_iter().chain(imports).for_each(drm_gem_object_put);
+            objects.into_iter().chain([import]).for_each(drm_gem_object_put);
         });
     });
 }
