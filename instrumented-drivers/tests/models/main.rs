@@ -7,5 +7,6 @@ mod fences;
 mod injection;
 mod policy_matrix;
 mod races;
+mod regimes;
 mod shmem;
 mod user_api;
