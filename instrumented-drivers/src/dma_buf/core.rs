@@ -13,7 +13,7 @@
 //! | `vmap`, `vunmap` | no (`dmabuf->lock` is) | held | held |
 //!
 //! In P2 the core asserts at each entry into an exporter's `mmap` that this task does not hold the lock
-//! ([`enter_exporter_mmap`]); in P1 the exporters assert that it does.
+//! (`enter_exporter_mmap`); in P1 the exporters assert that it does.
 //!
 //! The file is the only reference count: a [`DmaBuf`] is a counted reference to it. Its release is deferred, as
 //! any file's, and runs from the directory entry.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 //! Who is alive: a count of the objects of each type that were made and not freed. Every scenario ends with zero.
 //!
-//! A [`Live`] is part of an object. The count goes down when the object is freed *by the kernel's rules* (the last
+//! A `Live` is part of an object. The count goes down when the object is freed *by the kernel's rules* (the last
 //! reference was put and the release function ran), not when Rust drops the memory: an object that was merely
 //! forgotten stays counted.
 

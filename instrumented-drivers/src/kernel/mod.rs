@@ -6,7 +6,7 @@
 //! | [`locking`] | `kernel/locking/` |
 //! | [`task`], [`irq`] | task work, the syscall boundary, interrupt state |
 //! | [`reclaim`], [`gfp`] | `fs_reclaim` and the allocators' hooks |
-//! | [`file`], [`poll`] | `fs/file_table.c`, `fs/select.c`, wait queues |
+//! | [`mod@file`], [`poll`] | `fs/file_table.c`, `fs/select.c`, wait queues |
 //! | [`mm`] | `mm/mmap.c`, `kernel/fork.c`, the page fault |
 //! | [`shmem`] | `mm/shmem.c`: memory that is really shared |
 //! | [`fault`], [`live`] | fault injection, leak check |
@@ -16,7 +16,7 @@
 //! A report names the function in which a lock was taken, as the kernel's reports do. What the kernel inlines is
 //! `#[track_caller]` here, so the event lands in the caller. Sometimes the C compiler turns the last call of a
 //! function (an unlock) into a jump, and the kernel's own recording shows the caller there; such a function is
-//! `#[track_caller]` here too, and does the rest of its work inside [`own`].
+//! `#[track_caller]` here too, and does the rest of its work inside `own`.
 
 pub mod cell;
 pub mod errno;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Memory that is really shared: a shmem file is a memfd, and each mapping of it is a real mapping of the same pages.
 //!
-//! The bytes are reached as atomics through [`Window`]s: the kernel's own (`vmap`, a device's DMA) and one for each
+//! The bytes are reached as atomics through windows: the kernel's own (`vmap`, a device's DMA) and one for each
 //! VMA that has faulted. What is written through one is read through all others, because it is the same memory.
 //!
 //! Whether a page is in the page cache is modelled on top: the first use allocates it (an event for the
