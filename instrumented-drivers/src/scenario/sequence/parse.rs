@@ -172,7 +172,8 @@ fn how<'a>(words: &mut impl Iterator<Item = &'a str>) -> Result<How, String> {
         Some("W") => Mode::Write,
         Some("R") => Mode::Read,
         Some("RR") => Mode::RecursiveRead,
-        other => return Err(format!("`{}` is none of `W`, `R` and `RR`", other.unwrap_or_default())),
+        Some("U") => Mode::Upgradable,
+        other => return Err(format!("`{}` is none of `W`, `R`, `RR` and `U`", other.unwrap_or_default())),
     };
     let mut how = How { mode, ..How::default() };
     for word in words {

@@ -21,7 +21,7 @@ fn every_mistake_is_named_with_its_line() {
         ("task t\n+ a 1 W @ f", "line 2: `+ a 1 W @ f` is not `SIGN CLASS #N … @ FUNCTION`"),
         ("task t\n+ a #1 W f", "line 2: `+ a #1 W f` is not `SIGN CLASS #N … @ FUNCTION`"),
         ("task t\n* a #1 @ f", "line 2: `*` is none of `+`, `-` and `~`"),
-        ("task t\n+ a #1 X @ f", "line 2: `X` is none of `W`, `R` and `RR`"),
+        ("task t\n+ a #1 X @ f", "line 2: `X` is none of `W`, `R`, `RR` and `U`"),
         ("task t\n+ a #1 W sub=x @ f", "line 2: `sub=x` is none of `try`, `sub=N` and `nest`"),
         ("task t\n- a #1 W @ f", "line 2: `W` is out of place"),
         ("task t\n\n- a #1 @ f", "line 3: a release, but no lock is held"),
@@ -165,7 +165,8 @@ task u
 
 /// A task that takes and releases locks, in any order, and ends with none.
 fn task() -> impl Strategy<Value = TaskSequence> {
-    let mode = prop_oneof![Just(Mode::Write), Just(Mode::Read), Just(Mode::RecursiveRead)];
+    let mode =
+        prop_oneof![Just(Mode::Write), Just(Mode::Read), Just(Mode::RecursiveRead), Just(Mode::Upgradable)];
     let how = (mode, any::<bool>(), 0u8..8, any::<bool>()).prop_map(|(mode, trylock, subclass, nest)| How {
         mode,
         trylock,
