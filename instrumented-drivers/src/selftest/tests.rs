@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 //! The suite as such: its size, and every case.
 
+use super::program::{Kind, Op};
 use super::{Case, blocks};
 
 fn cases() -> Vec<Case> {
@@ -43,6 +44,42 @@ fn every_cell_has_a_name_of_its_own() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), 394);
+}
+
+/// Case after case takes only locks that are free, so a validator that misses something fails and does not hang.
+#[test]
+fn no_case_waits_for_itself() {
+    for case in cases() {
+        let mut held = Vec::new();
+        for op in &case.steps {
+            match op {
+                Op::Lock { kind: Kind::ReadLock, object, .. } => held.push((Kind::WriteLock, *object, true)),
+                Op::Lock { kind: Kind::ReadSem, object, .. } => held.push((Kind::WriteSem, *object, true)),
+                Op::Lock { kind, object, .. } => {
+                    let taken = held.iter().any(|(of, which, _)| (of, which) == (kind, object));
+                    assert!(!taken, "{}: {op:?}", case.column);
+                    held.push((*kind, *object, false));
+                }
+                Op::Unlock { kind, object } => {
+                    let kind = match kind {
+                        Kind::ReadLock => Kind::WriteLock,
+                        Kind::ReadSem => Kind::WriteSem,
+                        kind => *kind,
+                    };
+                    if let Some(at) = held.iter().position(|(of, which, _)| (*of, *which) == (kind, *object))
+                    {
+                        held.remove(at);
+                    }
+                }
+                _ => {}
+            }
+            let writers = held.iter().filter(|(.., shared)| !shared);
+            for (kind, object, _) in writers {
+                let holders = held.iter().filter(|(of, which, _)| (of, which) == (kind, object)).count();
+                assert_eq!(holders, 1, "{}: {op:?}", case.column);
+            }
+        }
+    }
 }
 
 #[test]
