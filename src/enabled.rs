@@ -11,6 +11,7 @@ mod mmap;
 mod output;
 mod replay;
 mod scenario;
+mod selftest;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ enum Command {
     Litmus(litmus::Args),
     /// Judge a recorded kernel lock trace
     Replay(replay::Args),
+    Selftest(selftest::Args),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -62,5 +64,6 @@ fn run(command: &Command, out: &mut Output) -> Result<Status, Failure> {
         Command::Scenario(args) => scenario::run(args, out),
         Command::Litmus(args) => litmus::run(args, out),
         Command::Replay(args) => replay::run(args, out),
+        Command::Selftest(args) => selftest::run(args, out),
     }
 }
