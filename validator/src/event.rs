@@ -174,7 +174,7 @@ pub struct Acquisition {
     pub place: Place,
 }
 
-/// One thing that happened in one task. See [`crate::engine::Engine::step`].
+/// One thing that happened in one task. See `Engine::step`.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// A lock is about to be waited for, or a trylock has succeeded.

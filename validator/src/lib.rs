@@ -47,7 +47,7 @@ pub use event::{Context, HeldAs, LockKind, Mode, Place, WaitType};
 pub use hook as raw;
 pub use hook::LockClass;
 pub use report::model::{Report, ReportKind, Severity};
-pub use runtime::{PanicOn, Recorded, RecordedOp, Stacks, Validator, global};
+pub use runtime::{Builder, PanicOn, Recorded, RecordedOp, Stacks, Validator, global};
 pub use sync::might_lock;
 
 /// True if this build records and judges lock operations (feature `lockdep`).

@@ -6,7 +6,7 @@
 //! order of locks as `fs_reclaim`. Every one of them may have to tell mmu notifiers.
 //!
 //! Kernel counterpart: `gfp_types.h`, `sched/mm.h`, and `fs_reclaim_acquire()` with its argument.
-//! [`reclaim`](super::reclaim) has the form without one.
+//! [`super::reclaim`] has the form without one.
 
 use core::cell::Cell;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Lock types with parking_lot's interface that are watched by the validator.
 //!
-//! Each type is parking_lot's lock with a [`LockMap`](crate::raw::LockMap) beside it, which is zero-sized with the
+//! Each type is parking_lot's lock with a [`crate::raw::LockMap`] beside it, which is zero-sized with the
 //! feature off. The guards are lock_api's, so mapping, owned guards, fair unlocking and the rest are the same code
 //! as in parking_lot.
 //!
