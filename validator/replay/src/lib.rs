@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reads a kernel's recorded lock events and judges them with the lockdep engine.
 //!
-//! The way of a line: [`input`] (plain or gzip, line by line) → [`ftrace`] (what the line says; [`lkx`] for the
-//! form with all arguments) → [`judge`] (whose stack it belongs to, which class it means by [`classes`], one
-//! event for the engine) → a finding. [`output`] renders the result. Everything is streamed: memory grows with
+//! The way of a line: `input` (plain or gzip, line by line) → `ftrace` (what the line says; `lkx` for the
+//! form with all arguments) → `judge` (whose stack it belongs to, which class it means by `classes`, one
+//! event for the engine) → a finding. `output` renders the result. Everything is streamed: memory grows with
 //! the number of classes, dependencies, tasks and distinct findings, not with the length of the trace.
 //!
 //! Ground truth: kernel traces with the kernel's own verdict, in the root package's `tests/data/traces`.
 //!
 //! Cannot see what the events do not say: classes behind one name, subclasses, nest locks and kinds of read have
-//! to be declared ([`classes`]); initialising, freeing, downgrading and pinning leave no event at all.
+//! to be declared (`classes`); initialising, freeing, downgrading and pinning leave no event at all.
 #![forbid(unsafe_code)]
 #![cfg(feature = "lockdep")]
 
