@@ -29,6 +29,7 @@ pub mod limits;
 mod macros;
 pub mod places;
 pub mod report;
+pub mod stats;
 pub mod sync;
 pub mod thread;
 pub mod ww;
@@ -48,6 +49,7 @@ pub use hook as raw;
 pub use hook::LockClass;
 pub use report::model::{Report, ReportKind, Severity};
 pub use runtime::{Builder, PanicOn, Recorded, RecordedOp, Stacks, Validator, global};
+pub use stats::{Stats, dump};
 pub use sync::might_lock;
 
 /// True if this build records and judges lock operations (feature `lockdep`).

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::usage::{Fact, FirstUse, Usage};
-use crate::event::{LockKind, WaitType};
+use crate::event::{Context, LockKind, WaitType};
 use crate::ids::{ClassId, Instance};
 
 /// What is known about a class when it is first used.
@@ -127,6 +127,8 @@ impl Class {
 pub struct Classes {
     entries: Vec<Class>,
     names: FxHashMap<Arc<str>, u32>,
+    /// What is known of at least one class.
+    usage: Usage,
 }
 
 impl Classes {
@@ -162,6 +164,22 @@ impl Classes {
     #[must_use]
     pub fn get(&self, id: ClassId) -> &Class {
         &self.entries[id.index()]
+    }
+
+    /// Notes a fact about a class; true if it is new.
+    pub(super) fn note(&mut self, id: ClassId, first: FirstUse) -> bool {
+        self.usage.add(first.fact);
+        let class = &mut self.entries[id.index()];
+        let new = class.usage.add(first.fact);
+        if new {
+            class.first_uses.push(first);
+        }
+        new
+    }
+
+    /// True if some class has a fact of this context and direction: if none has, no search can find one.
+    pub(super) fn any_used(&self, context: Context, enabled: bool) -> bool {
+        self.usage.any(context, enabled, true)
     }
 
     pub(super) fn get_mut(&mut self, id: ClassId) -> &mut Class {

@@ -359,6 +359,13 @@ impl Graph {
         &self.edges
     }
 
+    /// The classes directly after (or before) one, with repeats.
+    pub(super) fn adjacent(&self, class: ClassId, forward: bool) -> impl Iterator<Item = ClassId> {
+        let direction = if forward { Direction::Forward } else { Direction::Backward };
+        let list = self.neighbours(direction).get(class.index()).map_or(&[][..], Vec::as_slice);
+        list.iter().map(|neighbour| neighbour.class)
+    }
+
     /// Search effort so far.
     #[must_use]
     pub fn counters(&self) -> SearchCounters {

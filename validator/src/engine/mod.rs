@@ -33,6 +33,7 @@ pub mod class;
 pub mod graph;
 pub mod instances;
 mod order;
+mod stats;
 pub mod task;
 pub mod usage;
 
@@ -89,6 +90,7 @@ pub struct Engine {
     classes: Classes,
     graph: Graph,
     instances: Instances,
+    depth_max: usize,
     /// Cycles that a guard excuses, as long as it does.
     guarded: Vec<order::GuardedCycle>,
     reported: FxHashMap<check::Identity, u64>,
@@ -237,6 +239,7 @@ impl Engine {
         if !acq.sync {
             let key = if merged { task.key } else { mix(task.key, bits.word()) };
             task.push(entry, key);
+            self.depth_max = self.depth_max.max(task.held().len());
         }
         let report = check::depth::check(self, task);
         self.found(outcome, report);
@@ -244,11 +247,10 @@ impl Engine {
 
     /// Notes a usage fact and, if it is new, applies the interrupt rules.
     fn mark(&mut self, task: &Task, lock: &HeldLock, fact: usage::Fact, outcome: &mut Outcome) {
-        let class = self.classes.get_mut(lock.bits.class());
-        if !class.usage.add(fact) {
+        let first = usage::FirstUse { fact, by: end_of(lock), task: task.name.clone() };
+        if !self.classes.note(lock.bits.class(), first) {
             return;
         }
-        class.first_uses.push(usage::FirstUse { fact, by: end_of(lock), task: task.name.clone() });
         let finding = match check::irq_state::check(self, task, lock, fact) {
             None => check::irq_inversion::check(self, task, lock, fact),
             finding => finding,

@@ -37,6 +37,7 @@ use crate::engine::{ClassDef, Engine, Task};
 use crate::hook::{Key, LockMap};
 use crate::ids::{ClassId, TaskId};
 use crate::report::model::Report;
+use crate::stats::Stats;
 use sink::Sink;
 use stack::StackTable;
 
@@ -144,6 +145,8 @@ impl Inner {
             }
         };
         if subclass == 0 {
+            // Before the word that lets the fast path use the lock.
+            map.identify();
             map.remember(u64::from(self.epoch) << 32 | u64::from(class.0));
         }
         class
@@ -304,6 +307,19 @@ impl Validator {
             }
         }
         pairs
+    }
+
+    /// What it knows and has done, in numbers.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let engine = self.with_engine(Engine::stats);
+        Stats { chains: self.inner.chains.len() as u64, stacks: self.inner.stacks.len() as u64, ..engine }
+    }
+
+    /// What it has learned, as text: each class with its usage and the classes taken directly under it.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        self.with_engine(Engine::dump)
     }
 
     /// Looks at the engine. Locks taken in `f` are not watched; this validator must not be asked anything in it.

@@ -45,6 +45,11 @@ impl StackTable {
         Some(StackId(u32::try_from(stacks.len() - 1).unwrap_or(u32::MAX)))
     }
 
+    /// How many were captured.
+    pub(super) fn len(&self) -> usize {
+        self.stacks.lock().len()
+    }
+
     fn get(&self, id: StackId) -> Option<Frames> {
         self.stacks.lock().get(id.0 as usize).cloned()
     }

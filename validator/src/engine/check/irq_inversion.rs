@@ -22,7 +22,8 @@ pub(in crate::engine) fn check(
     fact: Fact,
 ) -> Option<Finding> {
     let class = lock.bits.class();
-    if engine.classes().get(class).skips_irq_rules() {
+    let other_side = engine.classes().any_used(fact.context, !fact.enabled);
+    if !other_side || engine.classes().get(class).skips_irq_rules() {
         return None;
     }
     let (direction, start) = match fact.enabled {

@@ -24,6 +24,9 @@ pub(in crate::engine) fn check(
     new: &HeldLock,
     joining: &Dependency,
 ) -> Option<Finding> {
+    if !CONTEXTS.into_iter().any(|context| engine.classes().any_used(context, false)) {
+        return None;
+    }
     let Engine { graph, classes, .. } = engine;
     let skip = |class| classes.get(class).skips_irq_rules();
     let before = Arrived::holding(held.bits.class(), held.bits.mode());
