@@ -5,7 +5,8 @@
 //! The functions without `_unlocked` want the reservation lock held, the others take it; what P0 does instead is said
 //! in [`super::core`].
 //!
-//! Kernel counterpart: `drivers/dma-buf/dma-buf.c`.
+//! Kernel counterpart: `drivers/dma-buf/dma-buf.c`, without `CONFIG_DMABUF_MOVE_NOTIFY`: a dynamic exporter's buffer is
+//! pinned while it is mapped, also for importers that follow moves.
 
 use std::sync::Arc;
 

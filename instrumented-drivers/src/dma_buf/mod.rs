@@ -16,4 +16,6 @@ pub use self::attach::{DmaBufAttachment, DmaDirection, ImporterOps, SgTable};
 pub use self::core::{DmaBuf, DmaBufExportInfo, DmaBufOps, Tail};
 
 #[cfg(test)]
-mod tests;
+mod tests_exporter;
+#[cfg(test)]
+mod tests_mmap;
