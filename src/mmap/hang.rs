@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::app::output::{Failure, Output, Status};
 
-/// How long a process that has begun to map may stay silent before the watchdog ends it.
+/// How long a process that has begun may stay silent before the watchdog ends it.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The same for a control, which is expected to come back: only a broken one ever takes this long.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(60);
@@ -41,7 +41,12 @@ pub(super) struct Proof {
 
 impl Proof {
     pub(super) fn is_as_expected(&self) -> bool {
-        self.hung && self.control_returned
+        self.hung && self.is_asleep() && self.control_returned
+    }
+
+    /// A process that waits for a lock sleeps; one that is merely slow runs.
+    fn is_asleep(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.starts_with('S') || state.starts_with('D'))
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -62,6 +67,8 @@ impl Proof {
 pub(super) fn prove(cells: &[Cell]) -> Result<Vec<Proof>, Failure> {
     let deadlocks: Vec<Cell> = cells.iter().copied().filter(Cell::deadlocks).collect();
     let mut proofs = Vec::new();
+    // Drawn on standard error, and only if that is a terminal.
+    let progress = indicatif::ProgressBar::new(deadlocks.len() as u64).with_message("waiting for hangs");
     for batch in deadlocks.chunks(AT_ONCE) {
         let results: Vec<Result<Proof, Failure>> = thread::scope(|scope| {
             let running: Vec<_> = batch.iter().map(|cell| scope.spawn(|| proof(*cell))).collect();
@@ -76,8 +83,10 @@ pub(super) fn prove(cells: &[Cell]) -> Result<Vec<Proof>, Failure> {
         });
         for result in results {
             proofs.push(result?);
+            progress.inc(1);
         }
     }
+    progress.finish_and_clear();
     Ok(proofs)
 }
 

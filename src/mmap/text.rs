@@ -148,7 +148,7 @@ fn hangs(proofs: &[Proof], out: &mut Output) -> io::Result<()> {
     }
     writeln!(
         out,
-        "\nA watchdog ended what said nothing for {} s after mmap began.",
+        "\nA watchdog ended what had not come back {} s after it began.",
         Proof::watchdog().as_secs()
     )
 }
