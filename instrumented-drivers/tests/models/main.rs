@@ -10,3 +10,4 @@ mod races;
 mod regimes;
 mod shmem;
 mod user_api;
+mod ww_mutex;
