@@ -18,6 +18,10 @@
 //! one class is `recursive`). An expectation stands on the line where the report must appear; a file with none
 //! must be silent. After a finding the step counts as done and the file goes on.
 //!
+//! Wound/wait mutexes (`ww`, `ctx`, `done`, `fini`, `slow`) are wait-die: a lock that the context has is -EALREADY and
+//! no event; a context with locks that meets an older task's lock is told to back off, which is an acquisition that is
+//! released at once; what is done against the protocol is `ww-api`.
+//!
 //! ```
 //! let program = lockdep::litmus::parse("lock a : mutex\nt: lock a\nt: lock a #! recursive\n").unwrap();
 //! let run = program.run();
