@@ -73,6 +73,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         expects: Expects::MapsDmaBuf,
         program: two_at_once,
     },
+    Scenario {
+        id: "close-orders",
+        name: "ours@close-orders",
+        about: "file, dma-buf, mapping and handle are given up in each of the 24 orders; the object is freed once",
+        expects: Expects::MapsDmaBuf,
+        program: close_orders,
+    },
 ];
 
 fn correct(world: &World) -> Outcome {
@@ -226,4 +233,42 @@ fn two_at_once(world: &World) -> Outcome {
         init.gem_close(vgem, handle)?;
     }
     Ok(init.close(vgem)?)
+}
+
+fn close_orders(world: &World) -> Outcome {
+    for order in 0..24 {
+        give_up(world, order)?;
+        let alive = world.kernel.live().all();
+        if !alive.iter().all(|(kind, _)| *kind == "mm") {
+            return Err(Failure::new(format!("alive after order {order}: {alive:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Gives up the four things in the order with this number: each digit chooses among those that are left.
+fn give_up(world: &World, mut order: usize) -> Outcome {
+    let init = &world.init;
+    let (vgem, handle, buffer) = world.vgem_buffer()?;
+    let address = world.map(buffer, 0)?;
+    init.write_byte(address, 1)?;
+    let mut left = vec!["file", "buffer", "mapping", "handle"];
+    while !left.is_empty() {
+        let choice = order % left.len();
+        order /= left.len();
+        match left.remove(choice) {
+            // The handles of a file go with it.
+            "handle" if !left.contains(&"file") => {
+                expect_error("a handle of a closed file", init.gem_close(vgem, handle), Errno::EBADF)?;
+            }
+            "handle" => init.gem_close(vgem, handle)?,
+            "file" => init.close(vgem)?,
+            "buffer" => init.close(buffer)?,
+            _ => init.munmap(address, BYTES)?,
+        }
+        if left.contains(&"mapping") {
+            expect_eq("a byte that is still mapped", init.read_byte(address)?, 1)?;
+        }
+    }
+    Ok(())
 }
