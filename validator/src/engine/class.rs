@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::task::CLASSES_MAX;
 use super::usage::{Fact, FirstUse, Usage};
 use crate::event::{Context, LockKind, WaitType};
 use crate::ids::{ClassId, Instance};
@@ -135,9 +136,10 @@ impl Classes {
     /// Adds a class.
     ///
     /// # Panics
-    /// With more than 2³² classes.
+    /// With more than 2³¹ classes.
     pub fn register(&mut self, def: ClassDef) -> ClassId {
-        let id = ClassId(u32::try_from(self.entries.len()).expect("fewer than 2^32 classes"));
+        let id = u32::try_from(self.entries.len()).ok().filter(|id| *id < CLASSES_MAX);
+        let id = ClassId(id.expect("fewer than 2^31 classes"));
         let (group, nth) = match def.sibling {
             Some(sibling) => {
                 let sibling = &self.entries[sibling.index()];

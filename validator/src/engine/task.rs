@@ -24,25 +24,30 @@ use crate::ids::{ClassId, Instance, LockId, TaskId};
 /// The rolling key of a chain.
 pub type ChainKey = u64;
 
-/// Mixes one more acquisition into a key: a folded 64×64 multiplication.
+/// Mixes one more acquisition into a key: a folded 64×64 multiplication, one instruction of the machine.
 #[inline]
 #[must_use]
 pub const fn mix(key: ChainKey, bits: u64) -> ChainKey {
-    let product = ((key ^ bits) as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let product = (key ^ bits) as u128 * 0x9e37_79b9_7f4a_7c15;
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// Everything about an acquisition that a rule may look at, in one word: class in the low half, then mode,
-/// trylock, unchecked, nested, sync, and the interrupt state.
+/// Everything about an acquisition that a rule may look at, in one word. In the high half what the class decides
+/// (its number and whether it is checked), in the low half how the lock is taken: mode, trylock, nested, sync, and
+/// the interrupt state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bits(u64);
 
-const MODE: u32 = 32;
-const TRYLOCK: u64 = 1 << 34;
-const UNCHECKED: u64 = 1 << 35;
-const NEST: u64 = 1 << 36;
-const SYNC: u64 = 1 << 37;
-const IRQ: u32 = 40;
+const CLASS: u32 = 32;
+const UNCHECKED: u64 = 1 << 63;
+const MODE: u32 = 0;
+const TRYLOCK: u64 = 1 << 2;
+const NEST: u64 = 1 << 3;
+const SYNC: u64 = 1 << 4;
+const IRQ: u32 = 8;
+
+/// One bit of the high half is not the class's number.
+pub(crate) const CLASSES_MAX: u32 = 1 << 31;
 
 impl Bits {
     /// Packs an acquisition.
@@ -57,20 +62,36 @@ impl Bits {
         sync: bool,
         irq: Irq,
     ) -> Self {
-        let mut bits = class.0 as u64 | (mode as u64) << MODE | (irq.0 as u64) << IRQ;
-        if trylock {
-            bits |= TRYLOCK;
-        }
-        if !check {
-            bits |= UNCHECKED;
-        }
+        let mut bits = Bits::of_class(class, check).0 | irq.bits();
         if nest {
             bits |= NEST;
         }
         if sync {
             bits |= SYNC;
         }
-        Bits(bits)
+        Bits(bits).taken(mode, trylock)
+    }
+
+    /// The high half: the low one says "exclusively, blocking, in a plain task".
+    #[inline]
+    #[must_use]
+    pub(crate) const fn of_class(class: ClassId, check: bool) -> Self {
+        let class = (class.0 as u64) << CLASS;
+        Bits(if check { class } else { class | UNCHECKED })
+    }
+
+    /// From a word that was put together outside of this module.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn from_word(word: u64) -> Self {
+        Bits(word)
+    }
+
+    /// The same, taken in this mode.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn taken(self, mode: Mode, trylock: bool) -> Self {
+        Bits(self.0 | (mode as u64) << MODE | if trylock { TRYLOCK } else { 0 })
     }
 
     /// The word itself, for the chain key.
@@ -83,9 +104,8 @@ impl Bits {
     /// The class.
     #[inline]
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the class is the low half")]
     pub const fn class(self) -> ClassId {
-        ClassId(self.0 as u32)
+        ClassId((self.0 >> CLASS) as u32 & (CLASSES_MAX - 1))
     }
 
     /// Write, read or recursive read.
@@ -148,6 +168,13 @@ pub struct Irq(u8);
 impl Irq {
     /// A plain task with everything enabled.
     pub const TASK: Irq = Irq(0);
+
+    /// As a part of [`Bits`].
+    #[inline]
+    pub(crate) const fn bits(self) -> u64 {
+        (self.0 as u64) << IRQ
+    }
+
     const OFF: u8 = 2;
     const THREADED: u8 = 1 << 4;
 
@@ -271,6 +298,12 @@ impl Task {
             && self.held.last().is_some_and(|top| {
                 top.bits.class() == bits.class() && top.bits.irq().level() == bits.irq().level()
             })
+    }
+
+    /// True if [`push`](Self::push) will not allocate.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.held.len() < self.held.capacity()
     }
 
     #[inline]

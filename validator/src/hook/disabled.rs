@@ -146,6 +146,14 @@ pub fn enable_context(_context: Context) {}
 pub fn disable_context(_context: Context) {}
 
 /// See the on twin.
+#[doc(hidden)]
+#[inline(always)]
+#[must_use]
+pub fn slow_entries() -> u64 {
+    0
+}
+
+/// See the on twin.
 #[inline(always)]
 #[must_use]
 pub fn is_quiet() -> bool {

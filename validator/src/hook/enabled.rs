@@ -18,12 +18,12 @@ use crate::ww::WwMisuse;
 /// last knows that class.
 #[derive(Debug)]
 pub struct LockMap {
-    /// Epoch of a validator in the high half, class number in the low half; 0 = not resolved.
+    /// What [`Bits::of_class`](crate::engine::task::Bits) says of the class, with the epoch of the validator that says
+    /// so in its low half; 0 = not resolved.
     cache: AtomicU64,
     key: Key,
     /// The lock's number for as long as it exists, given on first use; 0 before.
     id: AtomicU32,
-    check: bool,
 }
 
 impl Drop for LockMap {
@@ -83,12 +83,7 @@ impl LockMap {
     /// A map of this class.
     #[must_use]
     pub const fn new(class: &'static LockClass) -> Self {
-        LockMap {
-            cache: AtomicU64::new(0),
-            key: Key::Class(class),
-            id: AtomicU32::new(0),
-            check: class.is_checked(),
-        }
+        LockMap { cache: AtomicU64::new(0), key: Key::Class(class), id: AtomicU32::new(0) }
     }
 
     /// A map whose class is the place of the call; `kind` (for example `&"Mutex"`) becomes part of its name. A
@@ -96,12 +91,7 @@ impl LockMap {
     #[must_use]
     #[track_caller]
     pub const fn here(kind: &'static &'static str) -> Self {
-        LockMap {
-            cache: AtomicU64::new(0),
-            key: Key::Site(Location::caller(), kind),
-            id: AtomicU32::new(0),
-            check: true,
-        }
+        LockMap { cache: AtomicU64::new(0), key: Key::Site(Location::caller(), kind), id: AtomicU32::new(0) }
     }
 
     /// Gives a lock that is not held another class (kernel: `lockdep_set_class()`).
@@ -141,9 +131,11 @@ impl LockMap {
         self.lock_id()
     }
 
-    #[inline]
     pub(crate) fn is_checked(&self) -> bool {
-        self.check
+        match self.key {
+            Key::Class(class) => class.is_checked(),
+            Key::Site(..) => true,
+        }
     }
 
     /// The lock's identity while it is held.
@@ -393,6 +385,13 @@ pub fn enable_context(context: Context) {
 #[track_caller]
 pub fn disable_context(context: Context) {
     raise(slow::task_event(Event::Enable { context, on: false, place: Place::caller() }));
+}
+
+/// How often this thread has left the fast path so far, for tests of what stays on it.
+#[doc(hidden)]
+#[must_use]
+pub fn slow_entries() -> u64 {
+    Thread::entries()
 }
 
 /// True if this thread holds no lock that the validator knows of.

@@ -50,8 +50,8 @@ mod imp;
 pub(crate) use imp::Key;
 pub use imp::{
     LockMap, acquire, assert_held, assert_not_held, context_enter, context_exit, disable_context, downgrade,
-    enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name, task_exit,
-    user_return, ww_misuse,
+    enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name, slow_entries,
+    task_exit, user_return, ww_misuse,
 };
 pub(crate) use imp::{
     OwnedMap, acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade,

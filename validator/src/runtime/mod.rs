@@ -32,7 +32,7 @@ use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use crate::engine::task::{ChainKey, mix};
+use crate::engine::task::{Bits, ChainKey, mix};
 use crate::engine::{ClassDef, Engine, Task};
 use crate::hook::{Key, LockMap};
 use crate::ids::{ClassId, TaskId};
@@ -95,11 +95,21 @@ type SiteKey = (&'static str, u32, u32, &'static str, u8);
 
 static EPOCHS: AtomicU32 = AtomicU32::new(1);
 
+/// An epoch that no other validator of this process has.
+///
+/// # Panics
+/// After 2³² validators.
+fn next_epoch() -> u32 {
+    let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
+    assert!(epoch != 0 && epoch != thread::NEVER, "more than 2^32 validators");
+    epoch
+}
+
 impl Inner {
     fn new(config: Config, sink: Sink) -> Self {
         fork::prepare_once();
         Inner {
-            epoch: EPOCHS.fetch_add(1, Ordering::Relaxed),
+            epoch: next_epoch(),
             config,
             engine: Mutex::new(Engine::new()),
             keys: DashMap::default(),
@@ -125,9 +135,9 @@ impl Inner {
     /// The class of a lock at a subclass, registered on first use.
     fn class_of(&self, map: &LockMap, subclass: u8) -> ClassId {
         let word = map.cached();
-        if subclass == 0 && (word >> 32) == u64::from(self.epoch) {
-            #[expect(clippy::cast_possible_truncation, reason = "the class is the low half")]
-            return ClassId(word as u32);
+        #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
+        if subclass == 0 && word as u32 == self.epoch {
+            return Bits::from_word(word).class();
         }
         let key = map.key();
         let known = self.keys.get(&(key.address(), subclass)).map(|entry| *entry);
@@ -147,7 +157,7 @@ impl Inner {
         if subclass == 0 {
             // Before the word that lets the fast path use the lock.
             map.identify();
-            map.remember(u64::from(self.epoch) << 32 | u64::from(class.0));
+            map.remember(Bits::of_class(class, map.is_checked()).word() | u64::from(self.epoch));
         }
         class
     }

@@ -141,10 +141,14 @@ impl Inner {
 #[inline(never)]
 pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdict> {
     let entered = Thread::enter()?;
+    let instance = map.instance();
+    if !entered.records() && take_out_if(entered.current(), instance, |_, key| entered.thread().is_known(key))
+    {
+        return None;
+    }
     let gate = Gate::pass();
     let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
-    let instance = map.instance();
     if entered.records() {
         let class = validator.class_of(map, 0);
         let class = task
@@ -168,7 +172,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         drop(gate);
         return deliver(&validator, outcome);
     }
-    if replay_known(&entered, &validator, instance) {
+    if take_out_if(entered.current(), instance, |task, key| validator.is_clean(&entered, task.id, key)) {
         return None;
     }
     let position = task.position(instance);
@@ -200,9 +204,13 @@ fn binding_of(current: &mut Current, instance: Instance) -> (Arc<Inner>, &mut Ta
     (validator.clone(), task)
 }
 
-/// Releases out of order without the engine, if every chain that results is known to be clean.
-fn replay_known(entered: &Entered, validator: &Inner, instance: Instance) -> bool {
-    let task = &mut entered.current().task;
+/// Releases a lock out of order without the engine, if every chain that results is known to be clean.
+fn take_out_if(
+    current: &mut Current,
+    instance: Instance,
+    is_clean: impl Fn(&Task, ChainKey) -> bool,
+) -> bool {
+    let task = &mut current.task;
     let Some(position) = task.position(instance) else { return false };
     if task.held[position..].iter().any(|held| held.merged || held.bits.nest()) {
         return false;
@@ -210,7 +218,7 @@ fn replay_known(entered: &Entered, validator: &Inner, instance: Instance) -> boo
     let mut key = task.held[position].prev_key;
     for held in &task.held[position + 1..] {
         key = mix(key, held.bits.word());
-        if !validator.is_clean(entered, task.id, key) {
+        if !is_clean(task, key) {
             return false;
         }
     }

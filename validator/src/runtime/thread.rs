@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What each thread has: its task, the validator that watches it, and its chain cache.
 //!
-//! The fast path is [`Thread::acquire_known`]: one thread-local pointer, one key mix, one compare, one push. It
-//! takes no lock, writes no shared memory and calls nothing that could come back here. Everything else goes
-//! through [`Thread::enter`], which marks the thread busy: while it is busy, hooks do nothing, so locks taken
-//! by the allocator, by a sink or by the validator's own tools are not watched and cannot recurse.
+//! The fast path is [`Thread::acquire_known`], in five hops: this thread's state through one thread-local pointer;
+//! the class, if the lock's word bears this thread's stamp; the key of the chain with the lock; that key in the
+//! cache; one push. It takes no lock, writes no shared memory and calls nothing that could come back here.
+//! Everything else goes through [`Thread::enter`], which marks the thread busy: while it is busy, hooks do nothing,
+//! so locks taken by the allocator, by a sink or by the validator's own tools are not watched and cannot recurse.
+//!
+//! The **stamp** is the epoch of the validator that watches, or [`NEVER`] while the fast path is shut: the thread is
+//! busy, nobody watches, or everything is written down. One comparison with the low half of a lock's word so asks
+//! "may I" and "is this class known to my validator" at once. What is in the way then is turned into what is needed:
+//! the word xor [`flip`](Thread::flip) has the interrupt state in the place of the epoch.
 //!
 //! The thread-local is const-initialised and has no destructor of its own; the state behind it is freed by a
 //! second one, [`AtExit`], which also checks that the thread holds nothing. A lock taken after that (in the
-//! destructor of another thread-local) is not watched.
+//! destructor of another thread-local) is not watched. A thread without state points to a [`Head`] that shuts the
+//! fast path, so there is no null to ask for.
 //!
 //! Invariants: `current` is touched only by its own thread, and either inside the fast path or while `BUSY` is
 //! set; a key is put in the cache only after its chain was validated clean; keys of different validators
-//! differ by their seed.
+//! differ by their seed; stamp and flip follow from flags, epoch and interrupt state whenever `BUSY` is not set
+//! ([`Thread::settle`]).
 
 use std::cell::{Cell, UnsafeCell};
 use std::sync::Arc;
@@ -22,22 +30,54 @@ use crate::engine::HeldLock;
 use crate::engine::task::{Bits, ChainKey, Task, mix};
 use crate::event::{Mode, Place};
 use crate::hook::{Acquire, LockMap};
-use crate::ids::{ClassId, Instance};
+use crate::ids::Instance;
 use crate::limits::{CHAIN_CACHE_SLOTS, HELD_RESERVED};
 
 /// The thread is inside the validator.
-pub(super) const BUSY: u8 = 1;
+const BUSY: u8 = 1;
 /// The validator that watches this thread writes down every event.
 const RECORD: u8 = 2;
 /// Nobody watches this thread.
 const OFF: u8 = 4;
+/// The head stands alone: the thread has no state.
+const ALONE: u8 = 8;
+
+/// The stamp of a thread whose fast path is shut. No lock's word bears it.
+pub(super) const NEVER: u32 = u32::MAX;
+
+/// What a hook looks at first.
+struct Head {
+    stamp: Cell<u32>,
+    flags: Cell<u8>,
+}
+
+impl Head {
+    const fn new(flags: u8) -> Self {
+        Head { stamp: Cell::new(NEVER), flags: Cell::new(flags) }
+    }
+}
+
+/// A head without a thread.
+struct Lone(Head);
+
+// SAFETY: the cells are only ever set by way of a `Thread`; these are read.
+unsafe impl Sync for Lone {}
+
+/// The head of a thread that has made no state yet.
+static FRESH: Lone = Lone(Head::new(ALONE));
+/// The head of a thread that is making its state, or has ended: not watched.
+static AWAY: Lone = Lone(Head::new(ALONE));
 
 /// A thread's state.
+#[repr(C)]
 pub(crate) struct Thread {
-    flags: Cell<u8>,
-    epoch: Cell<u32>,
+    head: Head,
+    /// What turns a lock's word into [`Bits`]: takes the epoch out and puts the interrupt state in.
+    flip: Cell<u64>,
+    /// How often this thread was busy.
+    entries: Cell<u64>,
     current: UnsafeCell<Current>,
-    cache: Box<[Cell<ChainKey>; CHAIN_CACHE_SLOTS]>,
+    cache: [Cell<ChainKey>; CHAIN_CACHE_SLOTS],
 }
 
 /// The binding in force: who watches, and what the thread holds.
@@ -49,12 +89,13 @@ pub(super) struct Current {
 }
 
 thread_local! {
-    static STATE: Cell<*const Thread> = const { Cell::new(core::ptr::null()) };
-    static AT_EXIT: AtExit = const { AtExit(Cell::new(core::ptr::null())) };
+    /// Never null: one of the two statics, or the head of this thread's state.
+    static STATE: Cell<*const Head> = const { Cell::new(&raw const FRESH.0) };
+    static AT_EXIT: AtExit = const { AtExit(Cell::new(core::ptr::null_mut())) };
 }
 
 /// Frees the state at the end of the thread.
-struct AtExit(Cell<*const Thread>);
+struct AtExit(Cell<*mut Thread>);
 
 impl Drop for AtExit {
     fn drop(&mut self) {
@@ -63,47 +104,48 @@ impl Drop for AtExit {
             return;
         }
         super::slow::thread_exit();
-        STATE.set(core::ptr::without_provenance(usize::MAX));
+        STATE.set(&raw const AWAY.0);
         // SAFETY: `state` came from `Box::into_raw` in `Thread::create`, which stores it here once; `STATE` no
         // longer points to it, and only this thread ever could.
-        drop(unsafe { Box::from_raw(state.cast_mut()) });
+        drop(unsafe { Box::from_raw(state) });
     }
 }
 
 impl Thread {
+    #[inline]
+    fn head() -> &'static Head {
+        // SAFETY: `STATE` points to a static, or to a live `Thread` from its creation until `AtExit` resets it; the
+        // reference is used only in this call of a hook, on this thread, and `AtExit` cannot run inside one.
+        unsafe { &*STATE.get() }
+    }
+
     /// This thread's state, if it has one and has not ended.
     #[inline]
     fn get() -> Option<&'static Thread> {
-        let state = STATE.get();
-        if state.is_null() || state.addr() == usize::MAX {
+        if Thread::head().flags.get() & ALONE != 0 {
             return None;
         }
-        // SAFETY: `STATE` points to a live `Thread` from its creation until `AtExit` resets it; the reference is
-        // used only in this call of a hook, on this thread, and `AtExit` cannot run inside one.
-        Some(unsafe { &*state })
+        // SAFETY: `ALONE` is not set, so this is the head of a `Thread`, whose first field it is; the pointer was made
+        // from one to the whole. For how long: as in `head`.
+        Some(unsafe { &*STATE.get().cast::<Thread>() })
     }
 
     /// The whole of a known acquisition. False: nothing was done, the slow path must.
     #[inline]
     pub(crate) fn acquire_known(map: &LockMap, how: Acquire<'_>, place: Place) -> bool {
-        let Some(thread) = Thread::get() else { return false };
         let word = map.cached();
-        if thread.flags.get() != 0
-            || (word >> 32) != u64::from(thread.epoch.get())
-            || how.subclass != 0
-            || how.nest.is_some()
-            || how.sync
-        {
+        #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
+        if word as u32 != Thread::head().stamp.get() || how.subclass != 0 || how.sync || how.nest.is_some() {
             return false;
         }
-        // SAFETY: `BUSY` is not set, so no other reference into `current` exists on this thread, and no other
-        // thread reaches it; nothing below calls back into a hook.
+        // SAFETY: no lone head has a stamp that a lock can bear; otherwise as in `get`.
+        let thread = unsafe { &*STATE.get().cast::<Thread>() };
+        // SAFETY: with this stamp `BUSY` is not set, so no other reference into `current` exists on this thread, and
+        // no other thread reaches it; nothing below calls back into a hook.
         let task = unsafe { &mut (*thread.current.get()).task };
-        #[expect(clippy::cast_possible_truncation, reason = "the class is the low half")]
-        let class = ClassId(word as u32);
-        let bits = Bits::new(class, how.mode, how.trylock, map.is_checked(), false, false, task.irq);
+        let bits = Bits::from_word(word ^ thread.flip.get()).taken(how.mode, how.trylock);
         let key = mix(task.key, bits.word());
-        if thread.slot(key).get() != key || task.held.len() == task.held.capacity() {
+        if !thread.is_known(key) || !task.has_room() {
             return false;
         }
         let entry = HeldLock {
@@ -123,25 +165,28 @@ impl Thread {
     /// Releases the topmost lock if it is this one. False: nothing was done.
     #[inline]
     pub(crate) fn release_top(instance: Instance) -> bool {
-        let Some(thread) = Thread::get() else { return false };
-        if thread.flags.get() != 0 {
-            return false;
-        }
-        // SAFETY: as in `acquire_known`.
-        let task = unsafe { &mut (*thread.current.get()).task };
-        task.pop_top(instance)
+        Thread::open_task().is_some_and(|task| task.pop_top(instance))
     }
 
     /// [`release_top`](Self::release_top) if it is held upgradably.
     #[inline]
     pub(crate) fn release_top_upgradable(instance: Instance) -> bool {
-        let Some(thread) = Thread::get() else { return false };
-        if thread.flags.get() != 0 {
-            return false;
+        Thread::open_task().is_some_and(|task| {
+            let upgradable = |top: &HeldLock| top.bits.mode() == Mode::Upgradable;
+            task.held.last().is_some_and(upgradable) && task.pop_top(instance)
+        })
+    }
+
+    /// This thread's task, unless the fast path is shut.
+    #[inline]
+    fn open_task() -> Option<&'static mut Task> {
+        if Thread::head().flags.get() != 0 {
+            return None;
         }
-        // SAFETY: as in `acquire_known`.
-        let task = unsafe { &mut (*thread.current.get()).task };
-        task.held.last().is_some_and(|top| top.bits.mode() == Mode::Upgradable) && task.pop_top(instance)
+        // SAFETY: as in `get`.
+        let thread = unsafe { &*STATE.get().cast::<Thread>() };
+        // SAFETY: `BUSY` is not set; otherwise as in `acquire_known`. The callers let go of it before they return.
+        Some(unsafe { &mut (*thread.current.get()).task })
     }
 
     #[inline]
@@ -150,6 +195,7 @@ impl Thread {
         &self.cache[key as usize & (CHAIN_CACHE_SLOTS - 1)]
     }
 
+    #[inline]
     pub(super) fn is_known(&self, key: ChainKey) -> bool {
         self.slot(key).get() == key
     }
@@ -158,15 +204,16 @@ impl Thread {
         self.slot(key).set(key);
     }
 
+    /// This thread's state, made on first use; `None` if it is being made, or past its end.
+    fn get_or_create() -> Option<&'static Thread> {
+        Thread::get()
+            .or_else(|| core::ptr::eq(STATE.get(), &raw const FRESH.0).then(Thread::create).flatten())
+    }
+
     /// Marks this thread busy and gives access to its state, made on first use. `None` if it is busy already,
     /// not watched, or past its end.
     pub(super) fn enter() -> Option<Entered> {
-        let thread = match Thread::get() {
-            Some(thread) => thread,
-            None if STATE.get().is_null() => Thread::create()?,
-            None => return None,
-        };
-        thread.mark_busy()
+        Thread::get_or_create()?.mark_busy()
     }
 
     /// Like [`enter`](Self::enter), for a thread that has a state already.
@@ -175,25 +222,41 @@ impl Thread {
     }
 
     fn mark_busy(&'static self) -> Option<Entered> {
-        if self.flags.get() & (BUSY | OFF) != 0 {
+        if self.head.flags.get() & (BUSY | OFF) != 0 {
             return None;
         }
-        self.flags.set(self.flags.get() | BUSY);
+        self.shut();
         Some(Entered { thread: self })
+    }
+
+    /// Makes the thread busy.
+    fn shut(&self) {
+        self.entries.set(self.entries.get() + 1);
+        self.head.flags.set(self.head.flags.get() | BUSY);
+        self.head.stamp.set(NEVER);
+    }
+
+    /// Makes the thread no longer busy: opens the fast path if it may be.
+    fn settle(&self, flags: u8) {
+        // SAFETY: as in `Entered::current`: `BUSY` is still set.
+        let Current { validator, task, .. } = unsafe { &*self.current.get() };
+        self.flip.set(u64::from(validator.epoch) ^ task.irq.bits());
+        self.head.stamp.set(if flags == 0 { validator.epoch } else { NEVER });
+        self.head.flags.set(flags);
     }
 
     /// Runs `f` with this thread not watched, if it has no state yet.
     pub(super) fn unwatched<R>(f: impl FnOnce() -> R) -> R {
-        struct Restore(*const Thread);
+        struct Restore(*const Head);
         impl Drop for Restore {
             fn drop(&mut self) {
                 STATE.set(self.0);
             }
         }
-        if !STATE.get().is_null() {
+        if !core::ptr::eq(STATE.get(), &raw const FRESH.0) {
             return f();
         }
-        let _restore = Restore(STATE.replace(core::ptr::without_provenance(usize::MAX)));
+        let _restore = Restore(STATE.replace(&raw const AWAY.0));
         f()
     }
 
@@ -201,7 +264,7 @@ impl Thread {
     #[inline]
     pub(crate) fn holds_nothing() -> bool {
         let Some(thread) = Thread::get() else { return true };
-        if thread.flags.get() & BUSY != 0 {
+        if thread.head.flags.get() & BUSY != 0 {
             return true;
         }
         // SAFETY: as in `acquire_known`, for a look at two lengths.
@@ -210,34 +273,42 @@ impl Thread {
     }
 
     fn create() -> Option<&'static Thread> {
-        // A marker first: what is locked while the state is being made is not watched.
-        STATE.set(core::ptr::without_provenance(usize::MAX));
+        // First: what is locked while the state is being made is not watched.
+        STATE.set(&raw const AWAY.0);
         let validator = super::global().inner.clone();
-        let created = Thread::with_validator(validator);
+        let created = Box::into_raw(Box::new(Thread::new(validator)));
         let registered = AT_EXIT.try_with(|at_exit| at_exit.0.set(created));
         if registered.is_err() {
             // SAFETY: `created` comes from `Box::into_raw` and was given to nobody.
-            drop(unsafe { Box::from_raw(created.cast_mut()) });
+            drop(unsafe { Box::from_raw(created) });
             return None;
         }
-        STATE.set(created);
+        STATE.set(created.cast_const().cast::<Head>());
         Thread::get()
     }
 
-    fn with_validator(validator: Arc<Inner>) -> *const Thread {
+    fn new(validator: Arc<Inner>) -> Self {
         let task = validator.new_task();
+        let flags = flags_for(&validator);
         let thread = Thread {
-            flags: Cell::new(flags_for(&validator)),
-            epoch: Cell::new(validator.epoch),
+            head: Head::new(BUSY),
+            flip: Cell::new(0),
+            entries: Cell::new(0),
             current: UnsafeCell::new(Current { validator, task, outer: Vec::new() }),
-            cache: Box::new([const { Cell::new(0) }; CHAIN_CACHE_SLOTS]),
+            cache: [const { Cell::new(0) }; CHAIN_CACHE_SLOTS],
         };
-        Box::into_raw(Box::new(thread))
+        thread.settle(flags);
+        thread
+    }
+
+    /// How often this thread has left the fast path so far.
+    pub(crate) fn entries() -> u64 {
+        Thread::get().map_or(0, |thread| thread.entries.get())
     }
 
     /// The validator this thread is bound to, watching or not.
     pub(super) fn validator() -> Option<Arc<Inner>> {
-        let thread = Thread::get().or_else(|| STATE.get().is_null().then(Thread::create).flatten())?;
+        let thread = Thread::get_or_create()?;
         // SAFETY: a shared look at a field that only `bind` and `unbind` change, which are not running.
         Some(unsafe { &*thread.current.get() }.validator.clone())
     }
@@ -245,14 +316,11 @@ impl Thread {
     /// Binds this thread to a validator until [`unbind`](Self::unbind). False if the thread is past its end, or
     /// inside the validator (a sink that opens a scope is not watched in it).
     pub(super) fn bind(validator: &Arc<Inner>) -> bool {
-        let Some(thread) = Thread::get().or_else(|| STATE.get().is_null().then(Thread::create).flatten())
-        else {
-            return false;
-        };
-        if thread.flags.get() & BUSY != 0 {
+        let Some(thread) = Thread::get_or_create() else { return false };
+        if thread.head.flags.get() & BUSY != 0 {
             return false;
         }
-        thread.flags.set(thread.flags.get() | BUSY);
+        thread.shut();
         // SAFETY: `BUSY` was not set and is now, so this is the only reference into `current`.
         let current = unsafe { &mut *thread.current.get() };
         let mut task = validator.new_task();
@@ -260,27 +328,22 @@ impl Thread {
         let old_task = core::mem::replace(&mut current.task, task);
         let old = core::mem::replace(&mut current.validator, validator.clone());
         current.outer.push((old, old_task));
-        thread.adopt(validator);
+        thread.settle(flags_for(validator));
         true
     }
 
     /// Goes back to the binding before.
     pub(super) fn unbind() {
         let Some(thread) = Thread::get() else { return };
-        thread.flags.set(thread.flags.get() | BUSY);
+        thread.shut();
         // SAFETY: as in `bind`.
         let current = unsafe { &mut *thread.current.get() };
         if let Some((validator, task)) = current.outer.pop() {
             current.task = task;
             current.validator = validator;
         }
-        let validator = current.validator.clone();
-        thread.adopt(&validator);
-    }
-
-    fn adopt(&self, validator: &Inner) {
-        self.epoch.set(validator.epoch);
-        self.flags.set(flags_for(validator));
+        let flags = flags_for(&current.validator);
+        thread.settle(flags);
     }
 }
 
@@ -313,12 +376,12 @@ impl Entered {
     }
 
     pub(super) fn records(&self) -> bool {
-        self.thread.flags.get() & RECORD != 0
+        self.thread.head.flags.get() & RECORD != 0
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.thread.flags.set(self.thread.flags.get() & !BUSY);
+        self.thread.settle(self.thread.head.flags.get() & !BUSY);
     }
 }
