@@ -24,6 +24,7 @@ use super::resv::{dma_resv_lock, dma_resv_unlock};
 use super::{DmaBuf, DmaBufAttachment, DmaBufExportInfo, DmaBufOps, DmaDirection, SgTable, Tail};
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
+use crate::kernel::fault::{Plan, inject};
 use crate::kernel::file::{FileMode, fput};
 use crate::kernel::mm::{MapFlags, Mm, mmput, vm_mmap_pgoff};
 use crate::kernel::shmem::{IosysMap, PAGE_SIZE, Pages, ShmemFile};
@@ -230,6 +231,17 @@ fn a_dynamic_importer_is_told_of_moves_and_pins_by_itself() {
     });
     // Without the move notification compiled in, each mapping is pinned too.
     assert_eq!(log, "attach- pin+ pin+ map+ unmap+ unpin+ unpin+ detach- release-");
+}
+
+#[test]
+fn a_buffer_that_cannot_be_mapped_is_unpinned_again() {
+    let log = calls(LockingPolicy::P2, &DYNAMIC, |buf| {
+        let attach = dma_buf_dynamic_attach(buf, "importer", Some(&Importer)).unwrap();
+        let map = || dma_buf_map_attachment_unlocked(&attach, BOTH);
+        assert_eq!(inject(Plan::allocation(1), map).0.err(), Some(Errno::ENOMEM));
+        dma_buf_detach(buf, &attach);
+    });
+    assert_eq!(log, "attach- pin+ map+ unpin+ detach- release-");
 }
 
 #[test]

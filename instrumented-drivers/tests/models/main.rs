@@ -8,6 +8,7 @@ mod injection;
 mod policy_matrix;
 mod races;
 mod regimes;
+mod rules;
 mod shmem;
 mod user_api;
 mod ww_mutex;
