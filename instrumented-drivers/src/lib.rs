@@ -5,7 +5,7 @@
 //!
 //! * [`kernel`]: what the drivers stand on. Locks that really block, files with deferred release, address
 //!   spaces with page faults and fork, memory that is really shared.
-//! * [`dma_buf`], [`drm`], [`misc`]: the drivers. Files and functions have the kernel's names, so that who knows
+//! * [`dma_buf`], [`drm`], [`media`], [`misc`]: the drivers. Files and functions have the kernel's names, so that who knows
 //!   the C finds the place at once. They take the kernel's locks in the kernel's order.
 //! * [`user`]: the system calls that a test program makes. Start with [`user::Kernel`].
 //! * [`scenario`]: the test programs.
@@ -19,6 +19,7 @@ pub mod dma_buf;
 pub mod drm;
 pub mod functions;
 pub mod kernel;
+pub mod media;
 pub mod misc;
 pub mod policy;
 pub mod scenario;

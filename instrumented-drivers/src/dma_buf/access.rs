@@ -116,13 +116,16 @@ pub fn dma_buf_vmap_unlocked(buf: &DmaBuf) -> Result<IosysMap> {
     result
 }
 
-/// `dma_buf_vunmap_unlocked`: takes the lock itself.
+/// `dma_buf_vunmap_unlocked`: takes the lock itself. Ends in a jump to the unlock.
+#[track_caller]
 pub fn dma_buf_vunmap_unlocked(buf: &DmaBuf, map: &IosysMap) {
     if buf.p0() {
         return dma_buf_vunmap(buf, map);
     }
-    dma_resv_lock(&buf.resv);
-    dma_buf_vunmap(buf, map);
+    crate::kernel::own(|| {
+        dma_resv_lock(&buf.resv);
+        dma_buf_vunmap(buf, map);
+    });
     dma_resv_unlock(&buf.resv);
 }
 

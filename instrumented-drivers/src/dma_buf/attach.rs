@@ -8,12 +8,13 @@
 //! Kernel counterpart: `drivers/dma-buf/dma-buf.c`, without `CONFIG_DMABUF_MOVE_NOTIFY`: a dynamic exporter's buffer is
 //! pinned while it is mapped, also for importers that follow moves.
 
+use core::any::Any;
 use std::sync::Arc;
 
 use super::core::DmaBuf;
 use super::resv::{DmaResvUsage, dma_resv_assert_held, dma_resv_lock, dma_resv_unlock, dma_resv_wait};
 use crate::kernel::KernelCore;
-use crate::kernel::cell::KCell;
+use crate::kernel::cell::{KCell, KPtr};
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::live::Live;
 use crate::kernel::reclaim;
@@ -49,14 +50,19 @@ impl SgTable {
     /// -ENOMEM (injected).
     pub fn from_pages(core: &KernelCore, pages: Pages) -> Result<Arc<Self>> {
         reclaim::kmalloc()?;
-        reclaim::kmalloc()?;
-        Ok(Arc::new(SgTable { pages, live: core.born("sg_table") }))
+        sg_alloc_table(core, pages)
     }
 
     /// How many pages it lists.
     #[must_use]
     pub fn pages(&self) -> usize {
         self.pages.len()
+    }
+
+    /// The pages, in order.
+    #[must_use]
+    pub fn page_list(&self) -> &Pages {
+        &self.pages
     }
 
     /// The device reads a byte.
@@ -69,6 +75,15 @@ impl SgTable {
     pub fn write(&self, offset: usize, value: u8) {
         write_byte(&self.pages, offset, value);
     }
+}
+
+/// `sg_alloc_table`: a table whose head is part of something else; only its list is allocated.
+///
+/// # Errors
+/// -ENOMEM (injected).
+pub fn sg_alloc_table(core: &KernelCore, pages: Pages) -> Result<Arc<SgTable>> {
+    reclaim::kmalloc()?;
+    Ok(Arc::new(SgTable { pages, live: core.born("sg_table") }))
 }
 
 /// `sg_free_table` and `kfree`.
@@ -91,6 +106,8 @@ pub struct DmaBufAttachment {
     pub dev: &'static str,
     importer_ops: Option<&'static dyn ImporterOps>,
     sgt: KCell<Option<(Arc<SgTable>, DmaDirection)>>,
+    /// `priv`: what the exporter hangs on it.
+    pub(crate) private: KPtr<dyn Any + Send + Sync>,
     live: Live,
 }
 
@@ -123,6 +140,7 @@ pub fn dma_buf_dynamic_attach(
         dev,
         importer_ops,
         sgt: KCell::new("an attachment's mapping", None),
+        private: KPtr::null(),
         live: buf.core.born("dma_buf_attachment"),
     });
     if let Err(error) = buf.ops.attach(buf, &attach) {

@@ -230,6 +230,15 @@ impl DmaBufData {
         self.attachments.with(|list| list.len())
     }
 
+    pub(crate) fn policy(&self) -> LockingPolicy {
+        self.core.policy
+    }
+
+    /// P0 only: the buffer's mutex, which some exporters borrow in `map` and `unmap`.
+    pub(crate) fn lock(&self) -> &Mutex {
+        &self.lock
+    }
+
     pub(super) fn is_dynamic(&self) -> bool {
         self.ops.has_pin()
     }

@@ -13,6 +13,7 @@ use super::file::File;
 use super::live::{Live, LiveObjects};
 use super::locking::{self, Mutex, sleep_class};
 use super::mm::Mm;
+use super::vmalloc::VmallocSpace;
 use crate::dma_buf::fence::FenceStub;
 use crate::policy::{LockingPolicy, ShmemLocking};
 
@@ -41,6 +42,7 @@ pub struct KernelCore {
     /// Under `debugfs_list_mutex`.
     pub(crate) db_list: KCell<Vec<Weak<File>>>,
     pub(crate) stub: FenceStub,
+    pub(crate) vmalloc: VmallocSpace,
     mmap_log: parking_lot::Mutex<Vec<MmapEntry>>,
     warnings: parking_lot::Mutex<Vec<String>>,
     /// Keeps every address space's memory until the end, so that no two of them are one lock instance.
@@ -61,6 +63,7 @@ impl KernelCore {
             debugfs_list_mutex: locking::Mutex::new(list),
             db_list: KCell::new("the list of dma-bufs", Vec::new()),
             stub: FenceStub::new(),
+            vmalloc: VmallocSpace::default(),
             mmap_log: parking_lot::Mutex::default(),
             warnings: parking_lot::Mutex::default(),
             address_spaces: parking_lot::Mutex::default(),

@@ -36,8 +36,10 @@ macro_rules! errnos {
 }
 
 errnos! {
+    EPERM = 1, "Not permitted.";
     ENOENT = 2, "No such file, name or object.";
     EINTR = 4, "Interrupted by a signal.";
+    EIO = 5, "Input or output error.";
     EBADF = 9, "Not an open file.";
     EAGAIN = 11, "Not now.";
     ENOMEM = 12, "Out of memory.";

@@ -8,7 +8,8 @@
 //! | [`reclaim`], [`gfp`] | `fs_reclaim` and the allocators' hooks |
 //! | [`mod@file`], [`poll`] | `fs/file_table.c`, `fs/select.c`, wait queues |
 //! | [`mm`] | `mm/mmap.c`, `kernel/fork.c`, the page fault |
-//! | [`shmem`] | `mm/shmem.c`: memory that is really shared |
+//! | [`shmem`], [`memfd`] | `mm/shmem.c`, `mm/memfd.c`: memory that is really shared |
+//! | [`vmalloc`] | `mm/vmalloc.c`: pages mapped next to each other for the kernel |
 //! | [`fault`], [`live`] | fault injection, leak check |
 //!
 //! # Functions and places
@@ -26,11 +27,13 @@ pub mod gfp;
 pub mod irq;
 pub mod live;
 pub mod locking;
+pub mod memfd;
 pub mod mm;
 pub mod poll;
 pub mod reclaim;
 pub mod shmem;
 pub mod task;
+pub mod vmalloc;
 
 mod core_state;
 

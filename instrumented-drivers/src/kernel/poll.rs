@@ -15,8 +15,9 @@ use std::thread::{self, Thread};
 use lockdep::LockClass;
 
 use super::cell::KCell;
+use super::errno::{Errno, Result};
 use super::locking::SpinLock;
-use super::own;
+use super::{fault, own};
 
 /// What a file is ready for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -29,6 +30,8 @@ impl PollEvents {
     pub const IN: Self = PollEvents(1);
     /// `POLLOUT`.
     pub const OUT: Self = PollEvents(4);
+    /// `POLLERR`: reported whether asked for or not.
+    pub const ERR: Self = PollEvents(8);
 
     /// True if there is none.
     #[must_use]
@@ -90,6 +93,37 @@ impl WaitQueueHead {
             }
         });
     }
+
+    /// `wake_up`.
+    pub(crate) fn wake_up(&self) {
+        __wake_up(self);
+    }
+}
+
+fn __wake_up(head: &WaitQueueHead) {
+    let flags = head.lock.lock_irqsave();
+    head.wake_up_locked();
+    head.lock.unlock_irqrestore(flags);
+}
+
+/// `wait_event_interruptible`: sleeps until the condition is true; it is looked at after each wake-up, with nothing
+/// held.
+///
+/// # Errors
+/// -EINTR if a signal was injected ([`fault`]).
+pub(crate) fn wait_event_interruptible(
+    head: &Arc<WaitQueueHead>,
+    mut condition: impl FnMut() -> bool,
+) -> Result {
+    if condition() {
+        return Ok(());
+    }
+    let timeout = if fault::interrupted() { PollTimeout::Signal } else { PollTimeout::Forever };
+    let woken = do_poll(PollEvents::IN, timeout, |table| {
+        poll_wait(head, table);
+        if condition() { PollEvents::IN } else { PollEvents::NONE }
+    });
+    woken.map(drop).ok_or(Errno::EINTR)
 }
 
 /// The wait queues that one `poll` call sits in.
@@ -99,6 +133,8 @@ pub struct PollTable {
     /// The second look of a blocking poll registers nothing.
     registered: bool,
     wanted: PollEvents,
+    /// Finding nothing, the caller goes to sleep.
+    sleeps: bool,
 }
 
 /// `poll_wait`.
@@ -142,9 +178,10 @@ pub(crate) fn do_poll(
     timeout: PollTimeout,
     mut look: impl FnMut(&mut PollTable) -> PollEvents,
 ) -> Option<PollEvents> {
-    let mut table = PollTable { wanted, ..PollTable::default() };
+    let sleeps = timeout == PollTimeout::Forever;
+    let mut table = PollTable { wanted, sleeps, ..PollTable::default() };
     let result = loop {
-        let ready = look(&mut table) & wanted;
+        let ready = look(&mut table) & (wanted | PollEvents::ERR);
         table.registered = true;
         match timeout {
             _ if !ready.is_empty() => break Some(ready),
@@ -163,6 +200,11 @@ impl PollTable {
     /// `poll_requested_events`.
     pub(crate) fn requested_events(&self) -> PollEvents {
         self.wanted
+    }
+
+    /// The opposite of `poll_does_not_wait`: the caller goes to sleep if there is no event now.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.sleeps
     }
 
     fn wait(&self) {

@@ -68,12 +68,26 @@ impl ShmemFile {
         if size == 0 || !size.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
-        let memfd = memfd_create("drm mm object", MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        Self::of_host("drm mm object", size, false)
+    }
+
+    fn of_host(name: &str, size: usize, in_cache: bool) -> Result<Arc<Self>> {
+        let memfd = memfd_create(name, MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         ftruncate(&memfd, size as u64).map_err(std::io::Error::from)?;
         let memfd = fs::File::from(memfd);
         let direct = map(&memfd, size)?;
-        let in_cache = (0..size / PAGE_SIZE).map(|_| AtomicBool::new(false)).collect();
+        let in_cache = (0..size / PAGE_SIZE).map(|_| AtomicBool::new(in_cache)).collect();
         Ok(Arc::new(ShmemFile { memfd, direct, in_cache }))
+    }
+
+    /// Zeroed pages that belong to no file. Asking the page allocator for them is the caller's business: it knows in
+    /// which portions.
+    pub(crate) fn anonymous_pages(count: usize) -> Result<Pages> {
+        if count == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let memory = Self::of_host("pages", count * PAGE_SIZE, true)?;
+        Ok((0..count).map(|index| Page { memory: memory.clone(), index }).collect())
     }
 
     /// How many pages it has room for.
@@ -133,6 +147,12 @@ pub struct Page {
 }
 
 impl Page {
+    /// True if `self` follows directly behind `other` in physical memory.
+    #[must_use]
+    pub fn follows(&self, other: &Page) -> bool {
+        Arc::ptr_eq(&self.memory, &other.memory) && self.index == other.index + 1
+    }
+
     /// The file it belongs to.
     #[must_use]
     pub fn memory(&self) -> &Arc<ShmemFile> {

@@ -24,8 +24,10 @@
 //! nothing takes a lock on the way out, nothing is reported.
 
 mod process;
+mod video;
 
 pub use process::{Child, Process};
+pub use video::{QueueBuffer, VideoDevices};
 
 use std::sync::Arc;
 
@@ -37,6 +39,7 @@ use crate::kernel::errno::Result;
 use crate::kernel::live::LiveObjects;
 use crate::kernel::task;
 use crate::kernel::{KernelCore, MmapEntry};
+use crate::media::videobuf2;
 use crate::policy::{LockingPolicy, ShmemLocking};
 
 /// The drivers of a kernel.
@@ -48,19 +51,31 @@ pub enum Driver {
     Vkms,
     /// Its `mmap` forwards to `dma_buf_mmap`.
     Importer,
+    /// A camera whose buffers are from `vmalloc`.
+    VividVmalloc,
+    /// A camera that writes to contiguous memory by itself.
+    VividDmaContig,
+    /// A camera that writes to scattered memory by itself.
+    VividDmaSg,
 }
 
 impl Driver {
     /// The drivers that export buffers.
     pub const EXPORTERS: [Self; 2] = [Self::Vgem, Self::Vkms];
 
-    /// Its name.
+    /// The cameras, one for each allocator of their buffers.
+    pub const CAMERAS: [Self; 3] = [Self::VividDmaContig, Self::VividDmaSg, Self::VividVmalloc];
+
+    /// Its name; a camera has the name under which it exports buffers.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Driver::Vgem => "vgem",
             Driver::Vkms => "vkms",
             Driver::Importer => "importer",
+            Driver::VividVmalloc => videobuf2::vmalloc::EXP_NAME,
+            Driver::VividDmaContig => videobuf2::dma_contig::EXP_NAME,
+            Driver::VividDmaSg => videobuf2::dma_sg::EXP_NAME,
         }
     }
 }
@@ -70,6 +85,7 @@ pub struct Kernel {
     core: Arc<KernelCore>,
     vgem: Arc<DrmDevice>,
     vkms: Arc<DrmDevice>,
+    video: VideoDevices,
 }
 
 impl Kernel {
@@ -81,7 +97,8 @@ impl Kernel {
         let core = KernelCore::new(policy, shmem);
         let vgem = DrmDevice::register(&core, &VgemDriver);
         let vkms = DrmDevice::register(&core, &VkmsDriver);
-        Kernel { core, vgem, vkms }
+        let video = VideoDevices::register(&core);
+        Kernel { core, vgem, vkms, video }
     }
 
     /// The boot step that records the documented lock order, so that the first violation is found.
@@ -97,13 +114,19 @@ impl Kernel {
         Process::new(self, name)
     }
 
-    /// The device of a DRM driver. `None` for [`Driver::Importer`].
+    /// The cameras.
+    #[must_use]
+    pub fn video(&self) -> &VideoDevices {
+        &self.video
+    }
+
+    /// The device of a DRM driver. `None` for the others.
     #[must_use]
     pub fn drm_device(&self, driver: Driver) -> Option<&Arc<DrmDevice>> {
         match driver {
             Driver::Vgem => Some(&self.vgem),
             Driver::Vkms => Some(&self.vkms),
-            Driver::Importer => None,
+            _ => None,
         }
     }
 
@@ -158,6 +181,7 @@ impl Kernel {
 
 impl Drop for Kernel {
     fn drop(&mut self) {
+        self.video.abandon();
         self.core.abandon();
     }
 }

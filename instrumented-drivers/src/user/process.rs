@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use super::{Driver, Kernel};
+use super::{Driver, Kernel, VideoDevices};
 use crate::dma_buf::DmaBuf;
 use crate::dma_buf::ioctl::{DMA_BUF_SYNC_END, DMA_BUF_SYNC_START, DmaBufIoctl, dma_buf_ioctl};
 use crate::dma_buf::sync_file::sync_file_get_fence;
@@ -29,18 +29,19 @@ use crate::kernel::shmem::PAGE_SIZE;
 use crate::kernel::task::syscall;
 use crate::misc::forwarding_importer::{importer_open, importer_set_buffer};
 
-struct Inner {
+pub(super) struct Inner {
     name: String,
-    core: Arc<KernelCore>,
+    pub(super) core: Arc<KernelCore>,
     vgem: Arc<DrmDevice>,
     vkms: Arc<DrmDevice>,
-    mm: Arc<Mm>,
-    files: FileTable,
+    video: VideoDevices,
+    pub(super) mm: Arc<Mm>,
+    pub(super) files: FileTable,
 }
 
 /// A process; clones are its threads.
 #[derive(Clone)]
-pub struct Process(Arc<Inner>);
+pub struct Process(pub(super) Arc<Inner>);
 
 impl Process {
     pub(super) fn new(kernel: &Kernel, name: &str) -> Self {
@@ -49,6 +50,7 @@ impl Process {
             core: kernel.core.clone(),
             vgem: kernel.vgem.clone(),
             vkms: kernel.vkms.clone(),
+            video: kernel.video.clone(),
             mm: Mm::new(&kernel.core),
             files: FileTable::default(),
         }))
@@ -64,6 +66,9 @@ impl Process {
                 Driver::Vgem => drm_open(&self.0.vgem)?,
                 Driver::Vkms => drm_open(&self.0.vkms)?,
                 Driver::Importer => importer_open(&self.0.core),
+                Driver::VividVmalloc | Driver::VividDmaContig | Driver::VividDmaSg => {
+                    self.0.video.open(&self.0.core, driver).ok_or(Errno::ENODEV)?
+                }
             };
             self.0.files.install(file)
         })
@@ -334,6 +339,7 @@ impl Process {
             core: self.0.core.clone(),
             vgem: self.0.vgem.clone(),
             vkms: self.0.vkms.clone(),
+            video: self.0.video.clone(),
             mm,
             files: self.0.files.dup(),
         }));
@@ -383,7 +389,7 @@ impl Process {
         Ok(same)
     }
 
-    fn with_file<R>(&self, fd: Fd, f: impl FnOnce(&Arc<File>) -> Result<R>) -> Result<R> {
+    pub(super) fn with_file<R>(&self, fd: Fd, f: impl FnOnce(&Arc<File>) -> Result<R>) -> Result<R> {
         syscall(|| {
             let file = self.0.files.fget(fd)?;
             let result = f(&file);

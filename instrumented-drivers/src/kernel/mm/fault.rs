@@ -87,7 +87,7 @@ fn lock_mm_and_find_vma(mm: &Mm, address: u64) -> Outcome<Arc<VmArea>> {
     })
 }
 
-fn handle_mm_fault(mm: &Arc<Mm>, vma: &Arc<VmArea>, address: u64, write: bool) -> Outcome {
+pub(super) fn handle_mm_fault(mm: &Arc<Mm>, vma: &Arc<VmArea>, address: u64, write: bool) -> Outcome {
     if write && !vma.flags.write {
         return Err(Signal::Segv);
     }

@@ -11,6 +11,11 @@
 //! allocations for the VMA itself.
 
 mod fault;
+mod gup;
+mod remap;
+
+pub use gup::pin_user_pages_fast;
+pub use remap::remap_pages;
 
 pub use fault::{Signal, VmFault, exc_page_fault, read_user, write_user};
 

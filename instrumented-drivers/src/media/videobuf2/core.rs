@@ -1,0 +1,696 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#![forbid(unsafe_code)]
+//! The queue and its buffers: allocation, look-up, `mmap`, export, release. How a buffer travels is in
+//! [`streaming`](super::streaming). The locks are told in [`super`].
+//!
+//! The functions that begin with `vb2_core_` are called with `q->lock` held, if not said otherwise.
+//!
+//! Kernel counterpart: `videobuf2-core.c`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use lockdep::LockClass;
+
+use super::memops::{MemPriv, Vb2MemOps};
+use super::streaming::{__vb2_queue_cancel, QueueState};
+use crate::dma_buf::DmaBuf;
+use crate::dma_buf::core::dma_buf_put;
+use crate::kernel::cell::{KCell, KRwCell};
+use crate::kernel::errno::{Errno, Result};
+use crate::kernel::file::Fd;
+use crate::kernel::live::Live;
+use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class};
+use crate::kernel::mm::VmArea;
+use crate::kernel::poll::WaitQueueHead;
+use crate::kernel::shmem::{PAGE_SIZE, page_align};
+use crate::kernel::{KernelCore, own, reclaim};
+
+static MMAP_LOCK: LockClass = sleep_class("&q->mmap_lock");
+static DONE_LOCK: LockClass = spin_class("&q->done_lock");
+static DONE_WQ: LockClass = spin_class("&q->done_wq");
+
+/// `max_num_buffers`.
+pub const MAX_BUFFERS: usize = 32;
+/// `VB2_MAX_PLANES`.
+const MAX_PLANES: u64 = 8;
+
+/// `enum vb2_memory`: whose memory the buffers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Memory {
+    /// The queue allocates it; the program maps it.
+    Mmap,
+    /// The program's own.
+    UserPtr,
+    /// Some exporter's.
+    DmaBuf,
+}
+
+/// `enum vb2_buffer_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum BufferState {
+    /// The program has it.
+    Dequeued,
+    /// Its memory is being got.
+    Preparing,
+    /// Queued, not yet with the driver.
+    Queued,
+    /// The driver has it.
+    Active,
+    /// Filled.
+    Done,
+    /// Came back without a frame.
+    Error,
+}
+
+impl BufferState {
+    const ALL: [Self; 6] =
+        [Self::Dequeued, Self::Preparing, Self::Queued, Self::Active, Self::Done, Self::Error];
+}
+
+/// Where the memory of a plane is, as the program says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlaneMemory {
+    /// MMAP: where to map it in the file.
+    Offset(u64),
+    /// USERPTR: its address.
+    UserPtr(u64),
+    /// DMABUF: the buffer.
+    Fd(Fd),
+}
+
+/// A plane, as the program says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserPlane {
+    /// Its memory.
+    pub memory: PlaneMemory,
+    /// In bytes; for DMABUF 0 means all of it.
+    pub length: usize,
+    /// How much of it is filled.
+    pub bytesused: usize,
+}
+
+/// `struct vb2_plane`.
+#[derive(Default)]
+pub(super) struct Plane {
+    pub(super) mem_priv: Option<MemPriv>,
+    pub(super) dbuf: Option<DmaBuf>,
+    pub(super) dbuf_mapped: bool,
+    /// Another plane has the same buffer, and the attachment.
+    pub(super) dbuf_duplicated: bool,
+    pub(super) userptr: u64,
+    pub(super) fd: Option<Fd>,
+    pub(super) length: usize,
+    pub(super) min_length: usize,
+    pub(super) bytesused: AtomicUsize,
+}
+
+/// `struct vb2_buffer`.
+pub struct Vb2Buffer {
+    /// Its number in the queue.
+    pub index: usize,
+    pub(super) memory: Memory,
+    state: AtomicU8,
+    pub(super) prepared: AtomicBool,
+    pub(super) synced: AtomicBool,
+    /// Which frame it holds.
+    pub(super) sequence: AtomicU32,
+    /// Changes under `q->lock`, for MMAP under `q->mmap_lock` too; read under either, or by the driver while it has
+    /// the buffer.
+    pub(super) planes: KRwCell<Vec<Plane>>,
+    live: Live,
+}
+
+impl Vb2Buffer {
+    /// Where it is.
+    #[must_use]
+    pub fn state(&self) -> BufferState {
+        BufferState::ALL[usize::from(self.state.load(Ordering::Acquire))]
+    }
+
+    pub(super) fn set_state(&self, state: BufferState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// How many planes it has.
+    #[must_use]
+    pub fn num_planes(&self) -> usize {
+        self.planes.read(Vec::len)
+    }
+
+    /// `vb2_plane_size`: the length of a plane's memory.
+    #[must_use]
+    pub fn plane_size(&self, plane: usize) -> usize {
+        self.planes.read(|planes| planes.get(plane).map_or(0, |plane| plane.length))
+    }
+
+    /// `vb2_set_plane_payload`: how much of a plane is filled.
+    pub fn set_plane_payload(&self, plane: usize, bytes: usize) {
+        self.planes.read(|planes| {
+            if let Some(plane) = planes.get(plane) {
+                plane.bytesused.store(bytes, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Which frame it holds; the driver says so before it gives the buffer back.
+    pub fn set_sequence(&self, sequence: u32) {
+        self.sequence.store(sequence, Ordering::Relaxed);
+    }
+
+    /// The memory of a plane, for the driver that fills it.
+    #[must_use]
+    pub fn plane_memory(&self, plane: usize) -> Option<MemPriv> {
+        self.planes.read(|planes| planes.get(plane)?.mem_priv.clone())
+    }
+
+    /// `vb2_buffer_in_use`: somebody besides the queue uses its memory.
+    fn in_use(&self) -> bool {
+        self.memory == Memory::Mmap && self.planes.read(|planes| planes.iter().any(plane_in_use))
+    }
+}
+
+fn plane_in_use(plane: &Plane) -> bool {
+    plane.mem_priv.as_ref().is_some_and(|memory| memory.num_users() > 1)
+}
+
+/// `struct vb2_ops`: the driver.
+pub trait Vb2Ops: Send + Sync {
+    /// `queue_setup`: how many buffers, and how large the planes are. `sizes` is empty for REQBUFS; for CREATE_BUFS it
+    /// is what the program wants, to be checked.
+    ///
+    /// # Errors
+    /// -EINVAL if the sizes do not do.
+    fn queue_setup(&self, count: &mut usize, sizes: &mut Vec<usize>) -> Result;
+
+    /// `buf_prepare`: the buffer is about to be queued.
+    ///
+    /// # Errors
+    /// -EINVAL if a plane is too small.
+    fn buf_prepare(&self, vb: &Vb2Buffer) -> Result;
+
+    /// `buf_queue`: the driver has the buffer now.
+    fn buf_queue(&self, vb: &Arc<Vb2Buffer>);
+
+    /// `start_streaming`; `count` buffers are with the driver already.
+    ///
+    /// # Errors
+    /// What the driver says; it must have given all buffers back as queued.
+    fn start_streaming(&self, count: usize) -> Result;
+
+    /// `stop_streaming`: the driver gives all buffers back.
+    fn stop_streaming(&self);
+
+    /// `wait_prepare`: a task is about to sleep; the default drops `q->lock`.
+    fn wait_prepare(&self, q: &Vb2Queue) {
+        vb2_ops_wait_prepare(q);
+    }
+
+    /// `wait_finish`.
+    fn wait_finish(&self, q: &Vb2Queue) {
+        vb2_ops_wait_finish(q);
+    }
+
+    /// Somebody goes to sleep until a buffer is filled; `still_waits` says whether that is still so. No kernel has
+    /// this: it is the moment when time passes in a simulated device.
+    fn sleeper(&self, _still_waits: &dyn Fn() -> bool) {}
+}
+
+/// `vb2_ops_wait_prepare`.
+pub fn vb2_ops_wait_prepare(q: &Vb2Queue) {
+    q.lock.unlock();
+}
+
+/// `vb2_ops_wait_finish`.
+pub fn vb2_ops_wait_finish(q: &Vb2Queue) {
+    q.lock.lock();
+}
+
+/// The table of buffers.
+#[derive(Default)]
+pub(super) struct Table {
+    /// None: `VB2_MEMORY_UNKNOWN`.
+    pub(super) memory: Option<Memory>,
+    pub(super) bufs: Vec<Option<Arc<Vb2Buffer>>>,
+    /// It has memory of its own.
+    allocated: bool,
+}
+
+/// `struct vb2_queue`.
+pub struct Vb2Queue {
+    pub(super) core: Arc<KernelCore>,
+    pub(super) ops: Weak<dyn Vb2Ops>,
+    pub(super) mem_ops: &'static dyn Vb2MemOps,
+    /// The driver's.
+    pub(super) lock: Arc<Mutex>,
+    mmap_lock: Mutex,
+    pub(super) done_lock: SpinLock,
+    pub(super) done_wq: Arc<WaitQueueHead>,
+    /// Changes under `q->lock` and `q->mmap_lock`, read under either.
+    pub(super) table: KRwCell<Table>,
+    /// Under `q->lock`.
+    pub(super) state: KCell<QueueState>,
+    /// Under `done_lock`; whether it is empty may be asked without.
+    pub(super) done_list: KCell<VecDeque<Arc<Vb2Buffer>>>,
+    pub(super) done_count: AtomicUsize,
+    pub(super) streaming: AtomicBool,
+    pub(super) error: AtomicBool,
+    pub(super) waiting_in_dqbuf: AtomicBool,
+    pub(super) owned_by_drv_count: AtomicUsize,
+    /// The driver starts once so many are queued.
+    pub(super) min_queued_buffers: usize,
+    mmap_under_queue_lock: AtomicBool,
+}
+
+impl Vb2Queue {
+    /// `vb2_queue_init`.
+    #[must_use]
+    pub fn new(
+        core: &Arc<KernelCore>,
+        ops: Weak<dyn Vb2Ops>,
+        mem_ops: &'static dyn Vb2MemOps,
+        lock: Arc<Mutex>,
+    ) -> Self {
+        Vb2Queue {
+            core: core.clone(),
+            ops,
+            mem_ops,
+            lock,
+            mmap_lock: Mutex::new(&MMAP_LOCK),
+            done_lock: SpinLock::new(&DONE_LOCK),
+            done_wq: Arc::new(WaitQueueHead::new(&DONE_WQ)),
+            table: KRwCell::new("the buffers of a queue", Table::default()),
+            state: KCell::new("the state of a queue", QueueState::default()),
+            done_list: KCell::new("the filled buffers of a queue", VecDeque::new()),
+            done_count: AtomicUsize::new(0),
+            streaming: AtomicBool::new(false),
+            error: AtomicBool::new(false),
+            waiting_in_dqbuf: AtomicBool::new(false),
+            owned_by_drv_count: AtomicUsize::new(0),
+            min_queued_buffers: 1,
+            mmap_under_queue_lock: AtomicBool::new(false),
+        }
+    }
+
+    /// The bug of 2011: `mmap` takes `q->lock`, which a task holds while it pins user memory under `mmap_lock`.
+    pub fn break_mmap_locking(&self) {
+        self.mmap_under_queue_lock.store(true, Ordering::Relaxed);
+    }
+
+    /// `q->lock`.
+    #[must_use]
+    pub fn lock(&self) -> &Mutex {
+        &self.lock
+    }
+
+    pub(super) fn ops(&self) -> Result<Arc<dyn Vb2Ops>> {
+        self.ops.upgrade().ok_or(Errno::ENODEV)
+    }
+
+    pub(super) fn memory(&self) -> Option<Memory> {
+        self.table.read(|table| table.memory)
+    }
+
+    /// `vb2_get_buffer`.
+    pub(super) fn get_buffer(&self, index: usize) -> Result<Arc<Vb2Buffer>> {
+        self.table.read(|table| table.bufs.get(index).cloned().flatten()).ok_or(Errno::EINVAL)
+    }
+
+    /// All of them.
+    pub(super) fn buffers(&self) -> Vec<Arc<Vb2Buffer>> {
+        self.table.read(|table| table.bufs.iter().flatten().cloned().collect())
+    }
+
+    /// `vb2_is_streaming`.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        self.streaming.load(Ordering::Acquire)
+    }
+
+    /// How many buffers it has.
+    #[must_use]
+    pub fn num_buffers(&self) -> usize {
+        self.table.read(|table| table.bufs.iter().flatten().count())
+    }
+}
+
+/// `vb2_core_reqbufs`: gives up all buffers, then makes `count` new ones. Returns how many it made.
+///
+/// # Errors
+/// -EBUSY while streaming, or while somebody waits in DQBUF; -ENOMEM (injected), or what the driver says.
+pub fn vb2_core_reqbufs(q: &Vb2Queue, memory: Memory, count: usize) -> Result<usize> {
+    if q.is_streaming() || (q.waiting_in_dqbuf.load(Ordering::Acquire) && count > 0) {
+        return Err(Errno::EBUSY);
+    }
+    let unused = q.num_buffers() == 0 && q.memory().is_none_or(|old| old == memory);
+    if count == 0 || !unused {
+        q.mmap_lock.lock();
+        __vb2_queue_cancel(q);
+        __vb2_queue_free(q, &q.buffers());
+        q.mmap_lock.unlock();
+        if count == 0 {
+            return Ok(0);
+        }
+    }
+    let count = count.max(q.min_queued_buffers + 1).min(MAX_BUFFERS);
+    begin_allocation(q, memory)?;
+    let made = queue_alloc_with_driver(q, memory, count, Vec::new());
+    if made.is_err() {
+        q.mmap_lock.lock();
+        q.table.write(|table| table.memory = None);
+        vb2_core_free_buffers_storage(q);
+        q.mmap_lock.unlock();
+    }
+    let made = made?;
+    // The buffers are there for everybody from here on.
+    let count = made.len();
+    q.mmap_lock.lock();
+    publish(q, made);
+    q.mmap_lock.unlock();
+    q.state.with(|state| state.waiting_for_buffers = true);
+    Ok(count)
+}
+
+/// `vb2_core_create_bufs`: `count` further buffers, with planes of these sizes. Returns the first index and how many.
+///
+/// # Errors
+/// -ENOSPC if the table is full, -EINVAL if the others have another kind of memory, -EBUSY, -ENOMEM (injected), or
+/// what the driver says.
+pub fn vb2_core_create_bufs(
+    q: &Vb2Queue,
+    memory: Memory,
+    count: usize,
+    sizes: &[usize],
+) -> Result<(usize, usize)> {
+    let before = q.num_buffers();
+    if before == MAX_BUFFERS {
+        return Err(Errno::ENOSPC);
+    }
+    if before == 0 {
+        if q.waiting_in_dqbuf.load(Ordering::Acquire) && count > 0 {
+            return Err(Errno::EBUSY);
+        }
+        begin_allocation(q, memory)?;
+        q.state.with(|state| state.waiting_for_buffers = true);
+    } else if q.memory() != Some(memory) {
+        return Err(Errno::EINVAL);
+    }
+    let count = count.min(MAX_BUFFERS - before);
+    let made = queue_alloc_with_driver(q, memory, count, sizes.to_vec())?;
+    let first = made.first().map_or(0, |vb| vb.index);
+    let count = made.len();
+    q.mmap_lock.lock();
+    publish(q, made);
+    q.mmap_lock.unlock();
+    Ok((first, count))
+}
+
+/// The first short hold of `mmap_lock`: from here on a driver sees the new kind of memory.
+#[track_caller]
+fn begin_allocation(q: &Vb2Queue, memory: Memory) -> Result {
+    q.mmap_lock.lock();
+    let storage = vb2_core_allocated_buffers_storage(q);
+    if storage.is_ok() {
+        q.table.write(|table| table.memory = Some(memory));
+    }
+    q.mmap_lock.unlock();
+    storage
+}
+
+/// The table and its bitmap.
+fn vb2_core_allocated_buffers_storage(q: &Vb2Queue) -> Result {
+    if q.table.read(|table| table.allocated) {
+        return Ok(());
+    }
+    reclaim::kmalloc()?;
+    reclaim::kmalloc()?;
+    q.table.write(|table| {
+        table.allocated = true;
+        table.bufs = vec![None; MAX_BUFFERS];
+    });
+    Ok(())
+}
+
+fn vb2_core_free_buffers_storage(q: &Vb2Queue) {
+    q.table.write(|table| {
+        table.allocated = false;
+        table.bufs = Vec::new();
+    });
+}
+
+fn publish(q: &Vb2Queue, made: Vec<Arc<Vb2Buffer>>) {
+    q.table.write(|table| {
+        for vb in made {
+            let index = vb.index;
+            table.bufs[index] = Some(vb);
+        }
+    });
+}
+
+/// Asks the driver, allocates, and asks it again if there were fewer than it wanted.
+#[track_caller]
+fn queue_alloc_with_driver(
+    q: &Vb2Queue,
+    memory: Memory,
+    count: usize,
+    sizes: Vec<usize>,
+) -> Result<Vec<Arc<Vb2Buffer>>> {
+    let ops = q.ops()?;
+    let (mut wanted, mut sizes) = (count, sizes);
+    ops.queue_setup(&mut wanted, &mut sizes)?;
+    q.core.warn_on(sizes.is_empty() || sizes.contains(&0), "queue_setup without a plane");
+    let made = __vb2_queue_alloc(q, memory, wanted, &sizes);
+    if made.is_empty() {
+        return Err(Errno::ENOMEM);
+    }
+    if made.len() < wanted {
+        let mut fewer = made.len();
+        let agreed = ops.queue_setup(&mut fewer, &mut sizes);
+        if agreed.is_err() || fewer > made.len() {
+            q.mmap_lock.lock();
+            free_buffers(&made);
+            q.mmap_lock.unlock();
+            return Err(Errno::ENOMEM);
+        }
+    }
+    Ok(made)
+}
+
+/// Makes buffers, as many as there is memory for. Nobody else sees them yet.
+fn __vb2_queue_alloc(q: &Vb2Queue, memory: Memory, count: usize, sizes: &[usize]) -> Vec<Arc<Vb2Buffer>> {
+    let free: Vec<usize> = q.table.read(|table| {
+        table.bufs.iter().enumerate().filter(|(_, vb)| vb.is_none()).map(|(index, _)| index).collect()
+    });
+    let made = free.into_iter().take(count).map_while(|index| alloc_buffer(q, memory, index, sizes).ok());
+    made.collect()
+}
+
+fn alloc_buffer(q: &Vb2Queue, memory: Memory, index: usize, sizes: &[usize]) -> Result<Arc<Vb2Buffer>> {
+    reclaim::kmalloc()?;
+    let mut planes: Vec<Plane> =
+        sizes.iter().map(|size| Plane { length: *size, min_length: *size, ..Plane::default() }).collect();
+    if memory == Memory::Mmap {
+        __vb2_buf_mem_alloc(q, &mut planes)?;
+    }
+    Ok(Arc::new(Vb2Buffer {
+        index,
+        memory,
+        state: AtomicU8::new(BufferState::Dequeued as u8),
+        prepared: AtomicBool::new(false),
+        synced: AtomicBool::new(false),
+        sequence: AtomicU32::new(0),
+        planes: KRwCell::new("the planes of a buffer", planes),
+        live: q.core.born("vb2_buffer"),
+    }))
+}
+
+fn __vb2_buf_mem_alloc(q: &Vb2Queue, planes: &mut [Plane]) -> Result {
+    for index in 0..planes.len() {
+        match q.mem_ops.alloc(&q.core, page_align(planes[index].length)) {
+            Ok(memory) => planes[index].mem_priv = Some(memory),
+            Err(error) => {
+                planes[..index]
+                    .iter_mut()
+                    .filter_map(|plane| plane.mem_priv.take())
+                    .for_each(|mem| mem.put());
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `__vb2_queue_free`: frees these buffers; memory that somebody else uses lives on.
+fn __vb2_queue_free(q: &Vb2Queue, buffers: &[Arc<Vb2Buffer>]) {
+    q.mmap_lock.assert_held();
+    free_buffers(buffers);
+    q.table.write(|table| {
+        for vb in buffers {
+            table.bufs[vb.index] = None;
+        }
+        if table.bufs.iter().all(Option::is_none) {
+            table.memory = None;
+        }
+    });
+    if q.num_buffers() == 0 {
+        q.state.with(|state| state.queued_list.clear());
+    }
+}
+
+fn free_buffers(buffers: &[Arc<Vb2Buffer>]) {
+    for vb in buffers {
+        vb.planes.write(|planes| __vb2_free_mem(vb.memory, planes));
+        vb.live.freed();
+    }
+}
+
+pub(super) fn __vb2_free_mem(memory: Memory, planes: &mut [Plane]) {
+    for plane in planes {
+        match memory {
+            Memory::Mmap => plane.mem_priv.take().into_iter().for_each(|mem| mem.put()),
+            Memory::UserPtr => plane.mem_priv.take().into_iter().for_each(|mem| mem.put_userptr()),
+            Memory::DmaBuf => __vb2_plane_dmabuf_put(plane),
+        }
+    }
+}
+
+/// `__vb2_plane_dmabuf_put`: a plane that shares the attachment of another one has only a reference.
+pub(super) fn __vb2_plane_dmabuf_put(plane: &mut Plane) {
+    if let Some(memory) = plane.mem_priv.take()
+        && !plane.dbuf_duplicated
+    {
+        if plane.dbuf_mapped {
+            memory.unmap_dmabuf();
+        }
+        memory.detach_dmabuf();
+    }
+    if let Some(dbuf) = plane.dbuf.take() {
+        dma_buf_put(dbuf);
+    }
+    plane.fd = None;
+    plane.dbuf_mapped = false;
+    plane.dbuf_duplicated = false;
+    plane.length = plane.min_length;
+}
+
+/// What QUERYBUF tells of a buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BufferInfo {
+    /// Its number.
+    pub index: usize,
+    /// Whose memory it is.
+    pub memory: Memory,
+    /// Where it is.
+    pub state: BufferState,
+    /// Its memory is the device's now (`V4L2_BUF_FLAG_PREPARED`).
+    pub prepared: bool,
+    /// It is mapped or exported (`V4L2_BUF_FLAG_MAPPED`).
+    pub mapped: bool,
+    /// Which frame it holds.
+    pub sequence: u32,
+    /// Its planes.
+    pub planes: Vec<UserPlane>,
+}
+
+/// `vb2_core_querybuf` and `__fill_v4l2_buffer`.
+pub(super) fn fill_user_buffer(vb: &Vb2Buffer) -> BufferInfo {
+    let plane = |(number, plane): (usize, &Plane)| UserPlane {
+        memory: match vb.memory {
+            Memory::Mmap => PlaneMemory::Offset(cookie(vb.index, number)),
+            Memory::UserPtr => PlaneMemory::UserPtr(plane.userptr),
+            Memory::DmaBuf => PlaneMemory::Fd(plane.fd.unwrap_or(Fd(-1))),
+        },
+        length: plane.length,
+        bytesused: plane.bytesused.load(Ordering::Relaxed),
+    };
+    BufferInfo {
+        index: vb.index,
+        memory: vb.memory,
+        state: vb.state(),
+        prepared: vb.prepared.load(Ordering::Relaxed),
+        mapped: vb.in_use(),
+        sequence: vb.sequence.load(Ordering::Relaxed),
+        planes: vb.planes.read(|planes| planes.iter().enumerate().map(plane).collect()),
+    }
+}
+
+/// `vb2_querybuf`.
+///
+/// # Errors
+/// -EINVAL if there is no such buffer.
+pub fn vb2_querybuf(q: &Vb2Queue, index: usize) -> Result<BufferInfo> {
+    Ok(fill_user_buffer(&*q.get_buffer(index)?))
+}
+
+/// The offset at which a plane is mapped: buffer and plane in one number, in pages.
+fn cookie(index: usize, plane: usize) -> u64 {
+    (index as u64 * MAX_PLANES + plane as u64) * PAGE_SIZE as u64
+}
+
+/// `vb2_core_expbuf`: a plane of a buffer as a dma-buf; the caller installs it.
+///
+/// # Errors
+/// -EINVAL unless the memory is MMAP and the plane exists, -ENOMEM (injected).
+pub fn vb2_core_expbuf(q: &Vb2Queue, index: usize, plane: usize) -> Result<DmaBuf> {
+    let vb = q.get_buffer(index)?;
+    if q.memory() != Some(Memory::Mmap) {
+        return Err(Errno::EINVAL);
+    }
+    vb.plane_memory(plane).ok_or(Errno::EINVAL)?.get_dmabuf()
+}
+
+/// `vb2_mmap`: maps the plane that the offset names, whole. The caller holds the write side of `mmap_lock` and must
+/// not hold `q->lock`, nor does this take it: a task may hold it and wait for `mmap_lock`.
+///
+/// # Errors
+/// -EINVAL if it is private, or the offset names nothing, or it is too long.
+pub fn vb2_mmap(q: &Vb2Queue, vma: &mut VmArea) -> Result {
+    if !vma.flags.shared {
+        return Err(Errno::EINVAL);
+    }
+    let old_way = q.mmap_under_queue_lock.load(Ordering::Relaxed);
+    if old_way {
+        q.lock.lock();
+    }
+    q.mmap_lock.lock();
+    let result = mmap_plane(q, vma);
+    q.mmap_lock.unlock();
+    if old_way {
+        q.lock.unlock();
+    }
+    result
+}
+
+fn mmap_plane(q: &Vb2Queue, vma: &mut VmArea) -> Result {
+    let memory = __find_plane_by_offset(q, vma.pgoff)?;
+    // The offset has said which plane; the mapping begins at its beginning.
+    vma.pgoff = 0;
+    q.core.log_mmap(q.mem_ops.name(), "vb2_mmap", false);
+    memory.mmap(vma)
+}
+
+fn __find_plane_by_offset(q: &Vb2Queue, pgoff: u64) -> Result<MemPriv> {
+    q.mmap_lock.assert_held();
+    if q.memory() != Some(Memory::Mmap) {
+        return Err(Errno::EINVAL);
+    }
+    let index = usize::try_from(pgoff / MAX_PLANES).map_err(|_| Errno::EINVAL)?;
+    let plane = usize::try_from(pgoff % MAX_PLANES).map_err(|_| Errno::EINVAL)?;
+    q.get_buffer(index)?.plane_memory(plane).ok_or(Errno::EINVAL)
+}
+
+/// `vb2_core_queue_release`: the queue's owner is gone. Ends in a jump to the unlock.
+#[track_caller]
+pub fn vb2_core_queue_release(q: &Vb2Queue) {
+    own(|| {
+        __vb2_queue_cancel(q);
+        q.mmap_lock.lock();
+        __vb2_queue_free(q, &q.buffers());
+        vb2_core_free_buffers_storage(q);
+    });
+    q.mmap_lock.unlock();
+}
+
+crate::kernel::opaque_debug!(Vb2Buffer, Vb2Queue);
