@@ -2,6 +2,7 @@
 //! Holds one sequence against another, event by event.
 
 use core::fmt;
+use std::collections::HashMap;
 
 use super::{Sequence, Step, TaskSequence};
 
@@ -26,7 +27,8 @@ pub struct Mismatch {
 /// Compares what a model locked with what it should have locked: class, instance, mode, trylock, subclass, nest
 /// lock, function, order and nesting of every event, and the number and names of the tasks.
 ///
-/// Function names are compared without what a C compiler appends to them (`.isra.0`, `.constprop.0`).
+/// Function names are compared without what a C compiler appends to them (`.isra.0`, `.constprop.0`). A lock may have
+/// the number of one that is not used any more: an allocator gives freed memory out again.
 ///
 /// # Errors
 /// The first difference, with some events around it.
@@ -58,7 +60,8 @@ fn compare_tasks(
     let steps = |task: Option<&TaskSequence>| -> Vec<(usize, Step)> {
         task.into_iter().flat_map(TaskSequence::nested).map(|(depth, step)| (depth, step.clone())).collect()
     };
-    let (expected, got) = (steps(expected), steps(got));
+    let (expected, mut got) = (steps(expected), steps(got));
+    give_out_again(&expected, &mut got);
     let same = expected.iter().zip(&got).take_while(|(expected, got)| is_same(expected, got)).count();
     if same == expected.len() && same == got.len() {
         return Ok(());
@@ -74,6 +77,36 @@ fn compare_tasks(
         expected: from_here(&expected),
         got: from_here(&got),
     }))
+}
+
+/// Numbers the locks in `got` as those in `expected`, where that says the same: a lock that is new takes the number of
+/// the one that is expected in its place, if the lock that had it does not appear any more.
+fn give_out_again(expected: &[(usize, Step)], got: &mut [(usize, Step)]) {
+    let mut last_use: HashMap<(String, usize), usize> = HashMap::new();
+    for (index, (_, step)) in got.iter().enumerate() {
+        last_use.insert((step.class.clone(), step.instance), index);
+    }
+    // Who has an expected number; which number a lock has.
+    let mut owners: HashMap<(&str, usize), usize> = HashMap::new();
+    let mut numbers: HashMap<(String, usize), usize> = HashMap::new();
+    for (index, ((_, wanted), (_, step))) in expected.iter().zip(got.iter()).enumerate() {
+        let lock = (step.class.clone(), step.instance);
+        if wanted.class != step.class || !step.opens() || numbers.contains_key(&lock) {
+            continue;
+        }
+        let place = (wanted.class.as_str(), wanted.instance);
+        let in_use = owners.get(&place).is_some_and(|owner| last_use[&(step.class.clone(), *owner)] > index);
+        if !in_use {
+            owners.insert(place, step.instance);
+            numbers.insert(lock, wanted.instance);
+        }
+    }
+    // The others get numbers that nobody expects.
+    let highest = expected.iter().map(|(_, step)| step.instance).max().unwrap_or_default();
+    for (_, step) in got {
+        let number = numbers.get(&(step.class.clone(), step.instance));
+        step.instance = number.copied().unwrap_or(highest + step.instance);
+    }
 }
 
 fn is_same((depth, a): &(usize, Step), (other_depth, b): &(usize, Step)) -> bool {

@@ -83,6 +83,22 @@ fn a_difference_is_shown_with_the_events_before_it() {
 }
 
 #[test]
+fn a_lock_may_have_the_number_of_one_that_is_gone_and_of_no_other() {
+    let hold = |first: usize, second: usize, third: usize| {
+        let one = |number| format!("+ a #{number} W @ f\n- a #{number} @ f\n");
+        parse(&format!("task t\n{}{}{}", one(first), one(second), one(third)))
+    };
+    assert_eq!(compare(&hold(1, 1, 1), &hold(1, 2, 3)), Ok(()), "each is gone before the next comes");
+    assert_eq!(compare(&hold(1, 2, 1), &hold(1, 2, 1)), Ok(()));
+    assert!(compare(&hold(1, 1, 1), &hold(1, 2, 1)).is_err(), "the first is still there");
+    assert!(compare(&hold(1, 2, 1), &hold(1, 1, 1)).is_err(), "one lock has one number");
+    assert!(compare(&hold(1, 2, 1), &hold(1, 2, 2)).is_err());
+    let both = parse("task t\n+ a #1 W @ f\n  + a #2 W @ f\n  - a #2 @ f\n- a #1 @ f\n");
+    let twice = parse("task t\n+ a #1 W @ f\n  + a #1 W @ f\n  - a #1 @ f\n- a #1 @ f\n");
+    assert!(compare(&twice, &both).is_err(), "the first is held");
+}
+
+#[test]
 fn what_a_compiler_appends_to_a_name_does_not_count() {
     let kernel = parse("task t\n+ a #1 W @ slab_alloc_node.isra.0\n- a #1 @ f.constprop.0\n");
     let model = parse("task t\n+ a #1 W @ slab_alloc_node\n- a #1 @ f\n");
