@@ -42,6 +42,11 @@ fn vgem_into_vkms_locks_what_the_kernel_locks() {
 }
 
 #[test]
+fn vivid_mmap_locks_what_the_kernel_locks() {
+    assert_same("vivid_mmap");
+}
+
+#[test]
 fn importer_vgem_locks_what_its_parts_lock_in_the_kernel() {
     assert_same("importer_vgem");
 }

@@ -17,6 +17,7 @@ mod races;
 pub mod sequence;
 mod stack;
 mod vgem;
+mod video;
 mod world;
 
 use core::fmt;
@@ -139,6 +140,7 @@ pub fn registry() -> Vec<Scenario> {
         mapping::SCENARIOS,
         import::SCENARIOS,
         races::SCENARIOS,
+        video::SCENARIOS,
         kunit::SCENARIOS,
     ]
     .concat()

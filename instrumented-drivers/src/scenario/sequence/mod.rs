@@ -36,7 +36,7 @@ use lockdep::{Mode, Recorded, RecordedOp};
 
 pub use compare::{Mismatch, compare};
 pub use parse::SequenceError;
-pub use project::{OUT_OF_SCOPE, OutOfScope, as_extracted, in_scope};
+pub use project::{NOT_EXTRACTED, OUT_OF_SCOPE, OutOfScope, as_extracted, in_scope};
 
 /// What some tasks locked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

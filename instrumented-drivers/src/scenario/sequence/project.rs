@@ -37,6 +37,16 @@ pub const OUT_OF_SCOPE: &[OutOfScope] = &[
     },
 ];
 
+/// Classes of the models whose events were not kept when the sequences were extracted from the traces, because they
+/// belong to one driver or to no buffer.
+pub const NOT_EXTRACTED: &[&str] = &[
+    "&dev->mutex",
+    "&dev->slock",
+    "&q->done_wq",
+    "&sb->s_type->i_mutex_key",
+    "mmu_notifier_invalidate_range_start",
+];
+
 impl OutOfScope {
     fn matches(&self, step: &Step, around: &Around<'_>) -> bool {
         self.class == step.class
@@ -54,12 +64,14 @@ pub fn in_scope(sequence: &Sequence) -> Sequence {
 }
 
 /// What a model locked, by the rules by which the recorded sequences were extracted from traces of everything:
-/// a hold of `mmap_lock` in which no other lock is taken is left out (a program's own memory, whose mapping is
+/// classes that are [`NOT_EXTRACTED`] are left out, a hold of `mmap_lock` in which no other lock is taken is left out (a program's own memory, whose mapping is
 /// nobody's business here), and so is an allocation that happens under no lock but `mmap_lock`. A downgrade leaves no
 /// event in a trace. What is left is numbered anew.
 #[must_use]
 pub fn as_extracted(sequence: &Sequence) -> Sequence {
-    let allocations = map_tasks(sequence, |task| {
+    let extracted =
+        map_tasks(sequence, |task| without(task, |step, _| NOT_EXTRACTED.contains(&step.class.as_str())));
+    let allocations = map_tasks(&extracted, |task| {
         without(task, |step, around| {
             step.class == "fs_reclaim" && around.held.iter().all(|lock| is_memory(lock))
         })
