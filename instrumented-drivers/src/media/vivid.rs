@@ -162,6 +162,14 @@ impl VividDev {
         }
     }
 
+    /// Waits until somebody sleeps until a buffer is filled, and no frame can be taken.
+    pub fn wait_sleeper(&self) {
+        let mut clock = self.clock.lock();
+        while !clock.sleeper && !clock.stop {
+            self.ticked.wait(&mut clock);
+        }
+    }
+
     /// Ends the thread of a world that was left in the middle.
     pub(crate) fn abandon(&self) {
         self.with_clock(|clock| clock.stop = true);

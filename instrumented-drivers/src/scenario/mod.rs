@@ -97,6 +97,9 @@ enum Expects {
     /// It maps an import for the kernel: pins; in A two `vmap_lock`s of one class nest; in P0 the core does not hold
     /// the lock that all other regimes expect there.
     VmapsImport,
+    /// It maps a buffer of the shmem helper for the kernel: in P0 the core does not hold the lock that all regimes but
+    /// A expect there.
+    Vmaps,
     /// It calls functions without the reservation lock that they expect unless they have mutexes of their own.
     CallsUnlocked,
 }
@@ -165,6 +168,7 @@ impl Scenario {
             Expects::VmapsImport => {
                 setup.pin_is_unlocked() || (setup.policy == LockingPolicy::P0 && !own_mutexes)
             }
+            Expects::Vmaps => setup.policy == LockingPolicy::P0 && !own_mutexes,
             Expects::CallsUnlocked => !own_mutexes,
         };
         if asserted {

@@ -230,6 +230,17 @@ impl Process {
         })
     }
 
+    /// Waits until somebody sleeps until this camera fills a buffer, and it has none to fill.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY.
+    pub fn camera_wait_sleeper(&self, fd: Fd) -> Result {
+        self.with_video(fd, |file| {
+            file.dev.wait_sleeper();
+            Ok(())
+        })
+    }
+
     /// `memfd_create` and `ftruncate`: memory of the program's own.
     ///
     /// # Errors

@@ -64,10 +64,8 @@ pub(crate) fn map_plane(process: &Process, camera: Fd, index: usize, plane: usiz
 /// Asserts that the program reads this frame there.
 #[track_caller]
 pub(crate) fn check_frame(process: &Process, address: u64, sequence: u32, plane: usize) {
-    // Every byte of the first page and of the last, and some of each in between.
     let size = 160 * 90 * 2;
-    let offsets = (0..4096).chain((4096..size - 4096).step_by(509)).chain(size - 4096..size);
-    for at in offsets {
+    for at in (0..size).step_by(37).chain([size - 1]) {
         let byte = process.read_byte(address + at as u64).expect("mapped");
         assert_eq!(byte, test_pattern(sequence, plane, at), "byte {at} of frame {sequence}");
     }
