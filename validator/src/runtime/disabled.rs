@@ -1,78 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The off twin of the runtime: a validator that watches nothing. Same names and signatures as the on twin.
 
-use std::sync::Arc;
-
-use crate::event::Mode;
-use crate::ids::{Instance, TaskId};
-use crate::report::model::{Report, Site};
+use crate::recorded::Recorded;
+use crate::report::model::Report;
+use crate::settings::{PanicOn, Stacks};
 use crate::stats::Stats;
-
-/// See the on twin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PanicOn {
-    /// Never.
-    Never,
-    /// If the acquisition would certainly block for ever.
-    #[default]
-    Certain,
-    /// At every finding.
-    Finding,
-}
-
-/// See the on twin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stacks {
-    /// Never.
-    Off,
-    /// At each new dependency and at findings.
-    #[default]
-    NewEdges,
-}
-
-/// See the on twin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordedOp {
-    /// Taken.
-    Acquire {
-        /// How.
-        how: RecordedHow,
-    },
-    /// Released.
-    Release,
-    /// Turned from a write hold into a read hold.
-    Downgrade,
-}
-
-/// See the on twin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordedHow {
-    /// Write, read, recursive read.
-    pub mode: Mode,
-    /// By a trylock.
-    pub trylock: bool,
-    /// 0 to 7.
-    pub subclass: u8,
-    /// Under a nest lock.
-    pub nest: bool,
-}
-
-/// See the on twin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// Number of the task.
-    pub task: TaskId,
-    /// Its name.
-    pub task_name: Arc<str>,
-    /// What was done.
-    pub op: RecordedOp,
-    /// Name of the class's key.
-    pub class: Arc<str>,
-    /// The lock object.
-    pub instance: Instance,
-    /// Where.
-    pub site: Site,
-}
 
 /// A validator that watches nothing. See the on twin.
 #[derive(Clone, Copy, Debug, Default)]

@@ -36,15 +36,14 @@ use crate::engine::task::{Bits, ChainKey, mix};
 use crate::engine::{ClassDef, Engine, Task};
 use crate::hook::{Key, LockMap};
 use crate::ids::{ClassId, TaskId};
+use crate::recorded::{Recorded, RecordedOp};
 use crate::report::model::Report;
+use crate::settings::{PanicOn, Stacks};
 use crate::stats::Stats;
 use sink::Sink;
 use stack::StackTable;
 
-pub use record::{Recorded, RecordedOp};
-pub use sink::PanicOn;
 pub(crate) use sink::Verdict;
-pub use stack::Stacks;
 use thread::Entered;
 pub(crate) use thread::Thread;
 

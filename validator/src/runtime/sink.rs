@@ -9,18 +9,7 @@ use parking_lot::Mutex;
 
 use super::fork::Gate;
 use crate::report::model::{Report, Severity};
-
-/// When a finding panics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PanicOn {
-    /// Never: a certain deadlock is reported, and then hangs.
-    Never,
-    /// If the acquisition would certainly block for ever.
-    #[default]
-    Certain,
-    /// At every finding that is an error.
-    Finding,
-}
+use crate::settings::PanicOn;
 
 type Callback = Arc<dyn Fn(&Report) + Send + Sync>;
 

@@ -10,16 +10,7 @@ use crate::engine::{Finding, StackId};
 use crate::limits::STACK_FRAMES;
 use crate::places;
 use crate::report::model::{Acquired, Frame, Report, Stack};
-
-/// When stacks are captured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Stacks {
-    /// Never: reports have places only.
-    Off,
-    /// At each new dependency and at findings.
-    #[default]
-    NewEdges,
-}
+use crate::settings::Stacks;
 
 type Frames = Arc<[usize]>;
 

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![forbid(unsafe_code)]
+//! What can be chosen about a validator: the same types in both modes.
+
+/// When a finding panics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PanicOn {
+    /// Never: a certain deadlock is reported, and then hangs.
+    Never,
+    /// If the acquisition would certainly block for ever.
+    #[default]
+    Certain,
+    /// At every finding that is an error.
+    Finding,
+}
+
+/// When stacks are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stacks {
+    /// Never: reports have places only.
+    Off,
+    /// At each new dependency and at findings.
+    #[default]
+    NewEdges,
+}
