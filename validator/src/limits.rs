@@ -7,7 +7,7 @@
 /// Number of subclasses of one key (kernel: `MAX_LOCKDEP_SUBCLASSES`).
 pub const SUBCLASSES: u8 = 8;
 
-/// Slots of a thread's chain cache; direct-mapped, so a power of two.
+/// Slots of a thread's chain cache; a key may lie in one of two, so a power of two.
 pub const CHAIN_CACHE_SLOTS: usize = 1024;
 
 /// Held locks a thread has room for before its stack grows.

@@ -189,19 +189,26 @@ impl Thread {
         Some(unsafe { &mut (*thread.current.get()).task })
     }
 
+    /// The slot of a key. A key that finds it taken drives the other one to the neighbour.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits are used")]
-    fn slot(&self, key: ChainKey) -> &Cell<ChainKey> {
-        &self.cache[key as usize & (CHAIN_CACHE_SLOTS - 1)]
+    const fn slot(key: ChainKey) -> usize {
+        key as usize & (CHAIN_CACHE_SLOTS - 1)
     }
 
     #[inline]
     pub(super) fn is_known(&self, key: ChainKey) -> bool {
-        self.slot(key).get() == key
+        let slot = Self::slot(key);
+        self.cache[slot].get() == key || self.cache[slot ^ 1].get() == key
     }
 
     pub(super) fn remember(&self, key: ChainKey) {
-        self.slot(key).set(key);
+        let slot = Self::slot(key);
+        if self.is_known(key) {
+            return;
+        }
+        // Two hot chains may share a slot without driving each other out for ever.
+        self.cache[slot ^ 1].set(self.cache[slot].replace(key));
     }
 
     /// This thread's state, made on first use; `None` if it is being made, or past its end.
