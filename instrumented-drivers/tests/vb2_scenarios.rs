@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! W1 to W8 under every policy and regime, with and without the validator, and what the old code of `vb2_mmap` would
+//! The scenarios of cameras, heaps and udmabuf under every policy and regime, with and without the validator, and what the old code of `vb2_mmap` would
 //! have been told.
 
 mod vb2_common;
@@ -14,10 +14,32 @@ use lockdep::RecordedOp;
 
 use vb2_common::{FRAME, run};
 
-const IDS: [&str; 10] = ["vivid_mmap", "W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8", "W8v"];
+const IDS: [&str; 21] = [
+    "vivid_mmap",
+    "W1",
+    "W2",
+    "W3",
+    "W4",
+    "W5",
+    "W6",
+    "W7",
+    "W8",
+    "W8v",
+    "heap",
+    "udmabuf",
+    "importer_heap",
+    "importer_udmabuf",
+    "heap_into_vgem",
+    "udmabuf_into_vgem",
+    "vivid_dmabuf_heap",
+    "vivid_dmabuf_udmabuf",
+    "H1",
+    "H2",
+    "U1",
+];
 
 #[test]
-fn each_scenario_of_the_cameras_ends_as_stated_in_every_setup_and_leaves_nothing_behind() {
+fn each_scenario_ends_as_stated_in_every_setup_and_leaves_nothing_behind() {
     for id in IDS {
         let scenario = Scenario::find(id).unwrap_or_else(|| panic!("no scenario {id}"));
         for setup in Setup::all() {

@@ -47,6 +47,54 @@ fn vivid_mmap_locks_what_the_kernel_locks() {
 }
 
 #[test]
+fn vivid_dmabuf_heap_locks_what_the_kernel_locks() {
+    assert_same("vivid_dmabuf_heap");
+}
+
+#[test]
+fn vivid_dmabuf_udmabuf_locks_what_the_kernel_locks() {
+    assert_same("vivid_dmabuf_udmabuf");
+}
+
+#[test]
+fn heap_locks_what_the_kernel_locks() {
+    assert_same("heap");
+}
+
+#[test]
+fn udmabuf_locks_what_the_kernel_locks() {
+    assert_same("udmabuf");
+}
+
+#[test]
+fn heap_into_vgem_locks_what_the_kernel_locks() {
+    assert_same("heap_into_vgem");
+}
+
+#[test]
+fn udmabuf_into_vgem_locks_what_the_kernel_locks() {
+    assert_same("udmabuf_into_vgem");
+}
+
+#[test]
+fn importer_udmabuf_locks_what_the_kernel_locks() {
+    assert_same("importer_udmabuf");
+}
+
+/// The kernel's forwarding driver kept the buffer beyond the end of the program; its release was recorded in the next
+/// one, which gave the driver another buffer.
+#[test]
+fn importer_heap_locks_what_the_kernel_locks_and_releases_the_buffer_later() {
+    let (_, mut kernel) = super::read(&super::folder().join("importer_heap.seq"));
+    let (_, next) = super::read(&super::folder().join("importer_udmabuf.seq"));
+    let release = &next.tasks[0].steps[2..];
+    assert_eq!(release[0].to_string(), "+ debugfs_list_mutex #1 W @ dma_buf_file_release");
+    kernel.tasks[0].steps.extend_from_slice(release);
+    let models = as_extracted(&on_the_models("importer_heap"));
+    assert_eq!(compare(&in_scope(&kernel), &models), Ok(()));
+}
+
+#[test]
 fn importer_vgem_locks_what_its_parts_lock_in_the_kernel() {
     assert_same("importer_vgem");
 }

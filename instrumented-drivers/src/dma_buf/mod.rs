@@ -7,10 +7,12 @@ pub mod access;
 pub mod attach;
 pub mod core;
 pub mod fence;
+pub mod heaps;
 pub mod ioctl;
 pub mod poll;
 pub mod resv;
 pub mod sync_file;
+pub mod udmabuf;
 
 pub use self::attach::{DmaBufAttachment, DmaDirection, ImporterOps, SgTable};
 pub use self::core::{DmaBuf, DmaBufExportInfo, DmaBufOps, Tail};

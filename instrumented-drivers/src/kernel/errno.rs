@@ -54,6 +54,7 @@ errnos! {
     ESPIPE = 29, "Illegal seek.";
     EDEADLK = 35, "Deadlock avoided: release everything of this context and try again.";
     EOVERFLOW = 75, "Value too large.";
+    EBADFD = 77, "Not a file of the right kind.";
     EOPNOTSUPP = 95, "Operation not supported.";
     ETIMEDOUT = 110, "Timed out.";
     EALREADY = 114, "This context holds the lock already.";

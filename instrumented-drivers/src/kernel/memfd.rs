@@ -22,7 +22,7 @@ use super::errno::{Errno, Result};
 use super::file::{File, FileMode, FileOps};
 use super::locking::{RwSem, sleep_class};
 use super::mm::{Signal, VmArea, VmFault, VmOperations};
-use super::shmem::{PAGE_SIZE, ShmemFile, page_align};
+use super::shmem::{PAGE_SIZE, Page, ShmemFile, page_align};
 
 static INODE: LockClass = sleep_class("&sb->s_type->i_mutex_key");
 
@@ -73,6 +73,18 @@ pub fn memfd_create(core: &KernelCore, size: usize) -> Result<Arc<File>> {
 }
 
 impl MemfdFile {
+    /// `inode_lock_shared`: size and seals stay until [`inode_unlock_shared`](Self::inode_unlock_shared).
+    #[track_caller]
+    pub(crate) fn inode_lock_shared(&self) {
+        self.inode.down_read();
+    }
+
+    /// `inode_unlock_shared`.
+    #[track_caller]
+    pub(crate) fn inode_unlock_shared(&self) {
+        self.inode.up_read();
+    }
+
     /// `F_GET_SEALS`.
     #[must_use]
     pub fn seals(&self) -> Seals {
@@ -83,6 +95,14 @@ impl MemfdFile {
     #[must_use]
     pub fn pages(&self) -> usize {
         self.memory.pages()
+    }
+
+    /// `memfd_pin_folios`: these pages, allocated where they are missing.
+    ///
+    /// # Errors
+    /// -ENOMEM (injected), -EINVAL past the end.
+    pub(crate) fn pin_folios(&self, first: usize, count: usize) -> Result<Vec<Page>> {
+        (first..first + count).map(|index| self.memory.read_mapping_page(index)).collect()
     }
 }
 

@@ -8,6 +8,7 @@
 //! Every scenario ends with no lock held, every object freed and no work put off, or it fails.
 #![forbid(unsafe_code)]
 
+mod heaps;
 mod import;
 mod kunit;
 mod mapping;
@@ -144,6 +145,7 @@ pub fn registry() -> Vec<Scenario> {
         import::SCENARIOS,
         races::SCENARIOS,
         video::SCENARIOS,
+        heaps::SCENARIOS,
         kunit::SCENARIOS,
     ]
     .concat()

@@ -51,7 +51,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// Maps a buffer, writes a byte in each page, lets a child write one, unmaps it in halves.
-fn use_buffer(world: &World, fd: Fd, offset: u64, sync: bool) -> Outcome {
+pub(super) fn use_buffer(world: &World, fd: Fd, offset: u64, sync: bool) -> Outcome {
     let init = &world.init;
     let address = world.map(fd, offset)?;
     if sync {
@@ -71,7 +71,7 @@ fn use_buffer(world: &World, fd: Fd, offset: u64, sync: bool) -> Outcome {
 }
 
 /// Polls a buffer, takes a sync file out and puts it back in, gives the buffer a name.
-fn poll(world: &World, buffer: Fd) -> Outcome {
+pub(super) fn poll(world: &World, buffer: Fd) -> Outcome {
     let init = &world.init;
     let both = PollEvents::IN | PollEvents::OUT;
     expect_eq("poll", init.poll(buffer, both)?, both)?;
@@ -88,7 +88,7 @@ fn dumbmap(world: &World, drm: Fd, handle: Handle) -> Outcome {
 }
 
 /// Imports a buffer into a driver, exports it again, uses both descriptors.
-fn import(world: &World, driver: Driver, buffer: Fd) -> Outcome {
+pub(super) fn import(world: &World, driver: Driver, buffer: Fd) -> Outcome {
     let init = &world.init;
     let drm = init.open(driver)?;
     let handle = init.prime_fd_to_handle(drm, buffer)?;

@@ -96,7 +96,7 @@ const MEMORY: u64 = 32768;
 
 /// What the scenarios of cameras do.
 impl World {
-    fn camera(&self, driver: Driver, buffers: usize, memory: Memory) -> Outcome<Fd> {
+    pub(super) fn camera(&self, driver: Driver, buffers: usize, memory: Memory) -> Outcome<Fd> {
         let camera = self.init.open(driver)?;
         expect_eq("REQBUFS", self.init.reqbufs(camera, buffers, memory)?, buffers)?;
         Ok(camera)
@@ -122,14 +122,14 @@ impl World {
     }
 
     /// Sleeps until a frame is there, takes it out.
-    fn next_frame(&self, camera: Fd) -> Outcome<BufferInfo> {
+    pub(super) fn next_frame(&self, camera: Fd) -> Outcome<BufferInfo> {
         let ready = self.init.poll_with(camera, PollEvents::IN, PollTimeout::Forever)?;
         expect_eq("poll", ready, PollEvents::IN)?;
         Ok(self.init.dqbuf(camera)?)
     }
 
     /// Fails unless this frame of the camera is there; many bytes of each page, and the last one.
-    fn check_frame(&self, address: u64, sequence: u32) -> Outcome {
+    pub(super) fn check_frame(&self, address: u64, sequence: u32) -> Outcome {
         for at in (0..FRAME).step_by(61).chain([FRAME - 1]) {
             let byte = self.init.read_byte(address + at as u64)?;
             expect_eq("a byte of the frame", byte, test_pattern(sequence, 0, at))?;

@@ -23,6 +23,7 @@
 //! A call that panics (a finding instead of a certain hang) leaves its locks locked. The world can still be dropped:
 //! nothing takes a lock on the way out, nothing is reported.
 
+mod heaps;
 mod process;
 mod video;
 
@@ -31,7 +32,9 @@ pub use video::{QueueBuffer, VideoDevices};
 
 use std::sync::Arc;
 
+use crate::dma_buf::heaps::{DmaHeaps, cma_heap, system_heap};
 use crate::dma_buf::resv::dma_resv_lockdep;
+use crate::dma_buf::udmabuf;
 use crate::drm::device::DrmDevice;
 use crate::drm::vgem::VgemDriver;
 use crate::drm::vkms::VkmsDriver;
@@ -57,6 +60,12 @@ pub enum Driver {
     VividDmaContig,
     /// A camera that writes to scattered memory by itself.
     VividDmaSg,
+    /// A heap of scattered pages.
+    SystemHeap,
+    /// A heap of contiguous pages.
+    CmaHeap,
+    /// Makes buffers of the program's own memory.
+    Udmabuf,
 }
 
 impl Driver {
@@ -76,6 +85,9 @@ impl Driver {
             Driver::VividVmalloc => videobuf2::vmalloc::EXP_NAME,
             Driver::VividDmaContig => videobuf2::dma_contig::EXP_NAME,
             Driver::VividDmaSg => videobuf2::dma_sg::EXP_NAME,
+            Driver::SystemHeap => system_heap::NAME,
+            Driver::CmaHeap => cma_heap::NAME,
+            Driver::Udmabuf => udmabuf::NAME,
         }
     }
 }
@@ -86,6 +98,7 @@ pub struct Kernel {
     vgem: Arc<DrmDevice>,
     vkms: Arc<DrmDevice>,
     video: VideoDevices,
+    heaps: Arc<DmaHeaps>,
 }
 
 impl Kernel {
@@ -98,7 +111,7 @@ impl Kernel {
         let vgem = DrmDevice::register(&core, &VgemDriver);
         let vkms = DrmDevice::register(&core, &VkmsDriver);
         let video = VideoDevices::register(&core);
-        Kernel { core, vgem, vkms, video }
+        Kernel { core, vgem, vkms, video, heaps: Arc::default() }
     }
 
     /// The boot step that records the documented lock order, so that the first violation is found.

@@ -10,8 +10,10 @@ use std::thread::{Builder, JoinHandle};
 
 use super::{Driver, Kernel, VideoDevices};
 use crate::dma_buf::DmaBuf;
+use crate::dma_buf::heaps::DmaHeaps;
 use crate::dma_buf::ioctl::{DMA_BUF_SYNC_END, DMA_BUF_SYNC_START, DmaBufIoctl, dma_buf_ioctl};
 use crate::dma_buf::sync_file::sync_file_get_fence;
+use crate::dma_buf::udmabuf::udmabuf_open;
 use crate::drm::device::DrmDevice;
 use crate::drm::file::{DrmFile, Handle, drm_open};
 use crate::drm::gem_shmem_helper::drm_gem_shmem_dumb_create;
@@ -35,6 +37,7 @@ pub(super) struct Inner {
     vgem: Arc<DrmDevice>,
     vkms: Arc<DrmDevice>,
     video: VideoDevices,
+    heaps: Arc<DmaHeaps>,
     pub(super) mm: Arc<Mm>,
     pub(super) files: FileTable,
 }
@@ -51,6 +54,7 @@ impl Process {
             vgem: kernel.vgem.clone(),
             vkms: kernel.vkms.clone(),
             video: kernel.video.clone(),
+            heaps: kernel.heaps.clone(),
             mm: Mm::new(&kernel.core),
             files: FileTable::default(),
         }))
@@ -69,6 +73,10 @@ impl Process {
                 Driver::VividVmalloc | Driver::VividDmaContig | Driver::VividDmaSg => {
                     self.0.video.open(&self.0.core, driver).ok_or(Errno::ENODEV)?
                 }
+                Driver::SystemHeap | Driver::CmaHeap => {
+                    self.0.heaps.dma_heap_open(&self.0.core, driver.name()).ok_or(Errno::ENODEV)?
+                }
+                Driver::Udmabuf => udmabuf_open(&self.0.core),
             };
             self.0.files.install(file)
         })
@@ -340,6 +348,7 @@ impl Process {
             vgem: self.0.vgem.clone(),
             vkms: self.0.vkms.clone(),
             video: self.0.video.clone(),
+            heaps: self.0.heaps.clone(),
             mm,
             files: self.0.files.dup(),
         }));

@@ -55,13 +55,18 @@ impl VmFault<'_> {
         Ok(())
     }
 
-    /// The VMA's own mapping of the page's memory.
+    /// The VMA's own mapping of the page's memory. It is kept for the memory that came first; pages of others are
+    /// mapped each for itself.
     fn window(&self, page: &Page) -> Outcome<Arc<Window>> {
-        if let Some(window) = self.vma.window.get() {
+        if let Some((memory, window)) = self.vma.window.get()
+            && Arc::ptr_eq(memory, page.memory())
+        {
             return Ok(window.clone());
         }
         let window = Arc::new(page.memory().window().map_err(|_| Signal::Bus)?);
-        Ok(self.vma.window.get_or_init(|| window).clone())
+        // Another task may have been first, with the same memory or another one; then this one is used once.
+        let _ = self.vma.window.set((page.memory().clone(), window.clone()));
+        Ok(window)
     }
 }
 

@@ -32,7 +32,7 @@ use super::errno::{Errno, Result};
 use super::file::{File, fput, get_file};
 use super::live::{Live, LiveObjects};
 use super::locking::{RwSem, sleep_class};
-use super::shmem::{PAGE_SIZE, Page, Window};
+use super::shmem::{PAGE_SIZE, Page, ShmemFile, Window};
 
 static MMAP_LOCK: LockClass = sleep_class("&mm->mmap_lock");
 static I_MMAP_RWSEM: LockClass = sleep_class("&mapping->i_mmap_rwsem");
@@ -94,8 +94,8 @@ pub struct VmArea {
     pub private: Option<VmPrivate>,
     /// `vm_ops`.
     pub ops: Option<&'static dyn VmOperations>,
-    /// The real mapping behind it, made at the first fault.
-    window: OnceLock<Arc<Window>>,
+    /// The real mapping behind it, made at the first fault, and the memory it maps.
+    window: OnceLock<(Arc<ShmemFile>, Arc<Window>)>,
     live: Arc<Live>,
 }
 
