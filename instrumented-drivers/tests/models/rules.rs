@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{clean, export, sound};
+use crate::common::{LEN, clean, export, sound};
 use instrumented_drivers::dma_buf::DmaBuf;
 use instrumented_drivers::dma_buf::fence::{
     DmaFence, dma_fence_begin_signalling, dma_fence_context_alloc, dma_fence_end_signalling,
@@ -23,6 +23,7 @@ use instrumented_drivers::kernel::KernelCore;
 use instrumented_drivers::kernel::errno::Errno;
 use instrumented_drivers::kernel::fault::{Plan, inject};
 use instrumented_drivers::kernel::locking::{SpinLock, spin_class};
+use instrumented_drivers::kernel::mm::MapFlags;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::user::{Driver, Kernel};
 use lockdep::{LockClass, RecordedOp, Validator};
@@ -161,6 +162,30 @@ fn the_name_of_a_buffer_is_set_under_its_lock() {
         };
         assert_eq!(validator.take_recorded().iter().filter(|event| taken(event)).count(), 1);
         drop(buf);
+        process.exit();
+    });
+}
+
+/// A real kernel's record has no event for the downgrade, so the sequences cannot show it.
+#[test]
+fn munmap_closes_a_mapping_under_the_read_side() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let validator = Validator::builder().record(true).build();
+    validator.scope(|| {
+        let kernel = Kernel::new(LockingPolicy::P2, ShmemLocking::C);
+        let process = kernel.process("init");
+        let (_, _, buffer) = export(&process, Driver::Vgem).unwrap();
+        let address = process.mmap(buffer, LEN, 0, MapFlags::SHARED).unwrap();
+        drop(validator.take_recorded());
+        process.munmap(address, LEN).unwrap();
+        let events = validator.take_recorded();
+        let downgraded = events
+            .iter()
+            .position(|event| matches!(event.op, RecordedOp::Downgrade) && &*event.class == "&mm->mmap_lock");
+        let closed = events.iter().position(|event| &*event.class == "reservation_ww_class_mutex");
+        assert!(downgraded.is_some() && downgraded < closed, "{downgraded:?} {closed:?}");
         process.exit();
     });
 }
