@@ -305,6 +305,11 @@ impl Vb2Queue {
         &self.lock
     }
 
+    /// One buffer more than the driver starts with, so that the program can have one.
+    fn min_reqbufs_allocation(&self) -> usize {
+        self.min_queued_buffers + 1
+    }
+
     pub(super) fn ops(&self) -> Result<Arc<dyn Vb2Ops>> {
         self.ops.upgrade().ok_or(Errno::ENODEV)
     }
@@ -354,9 +359,17 @@ pub fn vb2_core_reqbufs(q: &Vb2Queue, memory: Memory, count: usize) -> Result<us
             return Ok(0);
         }
     }
-    let count = count.max(q.min_queued_buffers + 1).min(MAX_BUFFERS);
+    let count = count.max(q.min_reqbufs_allocation()).min(MAX_BUFFERS);
     begin_allocation(q, memory)?;
-    let made = queue_alloc_with_driver(q, memory, count, Vec::new());
+    let made = queue_alloc_with_driver(q, memory, count, Vec::new()).and_then(|made| {
+        if made.len() >= q.min_reqbufs_allocation() {
+            return Ok(made);
+        }
+        q.mmap_lock.lock();
+        free_buffers(&made);
+        q.mmap_lock.unlock();
+        Err(Errno::ENOMEM)
+    });
     if made.is_err() {
         q.mmap_lock.lock();
         q.table.write(|table| table.memory = None);
