@@ -25,6 +25,7 @@
 //! Kernel counterpart: `drivers/media/common/videobuf2/`. Not modelled: output queues, requests, file I/O (`read()`),
 //! cache hints.
 
+pub mod allocation;
 pub mod core;
 pub mod dma_contig;
 pub mod dma_sg;

@@ -8,10 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::core::{
-    __vb2_free_mem, __vb2_plane_dmabuf_put, BufferState, Memory, Plane, PlaneMemory, UserPlane, Vb2Buffer,
-    Vb2Queue,
-};
+use super::allocation::{__vb2_free_mem, __vb2_plane_dmabuf_put};
+use super::core::{BufferState, Memory, Plane, PlaneMemory, UserPlane, Vb2Buffer, Vb2Queue};
 use crate::dma_buf::DmaBuf;
 use crate::dma_buf::core::{dma_buf_get, dma_buf_put};
 use crate::kernel::errno::{Errno, Result};

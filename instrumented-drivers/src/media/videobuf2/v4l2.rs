@@ -15,9 +15,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::allocation::{vb2_core_create_bufs, vb2_core_reqbufs};
 use super::core::{
-    BufferInfo, Memory, UserPlane, Vb2Queue, vb2_core_create_bufs, vb2_core_expbuf, vb2_core_queue_release,
-    vb2_core_reqbufs, vb2_mmap, vb2_querybuf,
+    BufferInfo, Memory, UserPlane, Vb2Queue, vb2_core_expbuf, vb2_core_queue_release, vb2_mmap, vb2_querybuf,
 };
 use super::prepare::Current;
 use super::streaming::{
