@@ -24,13 +24,15 @@ pub(super) fn write(outcomes: &[Outcome], proofs: &[Proof], out: &mut Output) ->
 
 /// The names of all locks that were held in an exporter's mmap, most common first.
 fn locks(outcomes: &[Outcome]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+    let mut names: Vec<(usize, String)> = Vec::new();
     for name in outcomes.iter().flat_map(Outcome::held_in_mmap) {
-        if !names.contains(&name) {
-            names.push(name);
+        match names.iter_mut().find(|(_, known)| *known == name) {
+            Some((count, _)) => *count += 1,
+            None => names.push((1, name)),
         }
     }
-    names
+    names.sort_by_key(|(count, _)| core::cmp::Reverse(*count));
+    names.into_iter().map(|(_, name)| name).collect()
 }
 
 fn letters(outcome: &Outcome, locks: &[String]) -> String {
@@ -47,8 +49,8 @@ fn matrix(outcomes: &[Outcome], locks: &[String], out: &mut Output) -> io::Resul
         MapPath::ALL.into_iter().filter(|path| outcomes.iter().any(|o| o.cell.path == *path)).collect();
     writeln!(out, "What a task holds when an exporter's mmap runs, and the verdict")?;
     writeln!(out)?;
-    let header: String = paths.iter().map(|path| format!("  {path:<17}")).collect();
-    writeln!(out, "policy shmem exporter{}", header.trim_end())?;
+    let header: String = paths.iter().map(|path| format!(" {path:<17}")).collect();
+    writeln!(out, "policy shmem exporter      {}", header.trim_end())?;
     let mut rest = outcomes;
     let mut policy = None;
     while let Some(first) = rest.first() {
@@ -61,11 +63,11 @@ fn matrix(outcomes: &[Outcome], locks: &[String], out: &mut Output) -> io::Resul
         }
         policy = Some(first.cell.setup.policy);
         let Cell { setup, exporter, .. } = first.cell;
-        let mut line = format!("{:<6} {:<5} {:<8}", setup.policy, setup.shmem, exporter);
+        let mut line = format!("{:<6} {:<5} {:<14}", setup.policy, setup.shmem, exporter);
         for path in &paths {
             let entry = row.iter().find(|o| o.cell.path == *path).map(|outcome| entry(outcome, locks));
-            line.push_str("  ");
-            line.push_str(&entry.unwrap_or_default());
+            line.push(' ');
+            line.push_str(&entry.unwrap_or_else(|| " ".repeat(17)));
         }
         writeln!(out, "{}", line.trim_end())?;
     }

@@ -100,7 +100,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 /// What the scenarios of such buffers do.
 impl World {
     /// A buffer of [`BYTES`] from a heap or of a memfd.
-    fn allocate(&self, from: Driver) -> Outcome<Fd> {
+    pub(super) fn allocate(&self, from: Driver) -> Outcome<Fd> {
         let init = &self.init;
         let device = init.open(from)?;
         let buffer = if from == Driver::Udmabuf {

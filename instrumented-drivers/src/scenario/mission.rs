@@ -17,15 +17,28 @@ use super::world::{BYTES, Failure, PAGE, World, expect_eq};
 use super::{End, Run, Setup, judged, would_hang};
 use crate::dma_buf::ioctl::DMA_BUF_SYNC_RW;
 use crate::kernel::file::Fd;
+use crate::media::videobuf2::Memory;
 use crate::user::Driver;
 
-/// A driver that exports buffers of the shmem helper.
+/// A driver that exports buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Exporter {
     /// The virtual GEM provider.
     Vgem,
     /// The virtual display.
     Vkms,
+    /// Video buffers in contiguous memory.
+    Vb2DmaContig,
+    /// Video buffers in scattered memory.
+    Vb2DmaSg,
+    /// Video buffers from `vmalloc`.
+    Vb2Vmalloc,
+    /// The heap of scattered pages.
+    SystemHeap,
+    /// The heap of contiguous pages.
+    CmaHeap,
+    /// The program's own memory.
+    Udmabuf,
 }
 
 /// How a program comes to map a buffer.
@@ -55,29 +68,62 @@ pub struct Cell {
 
 impl Exporter {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Vgem, Self::Vkms];
+    pub const ALL: [Self; 8] = [
+        Self::Vgem,
+        Self::Vkms,
+        Self::Vb2DmaContig,
+        Self::Vb2DmaSg,
+        Self::Vb2Vmalloc,
+        Self::SystemHeap,
+        Self::CmaHeap,
+        Self::Udmabuf,
+    ];
 
     /// The driver's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Vgem => "vgem",
-            Self::Vkms => "vkms",
-        }
+        self.driver().name()
     }
 
-    fn driver(self) -> Driver {
+    const fn driver(self) -> Driver {
         match self {
             Self::Vgem => Driver::Vgem,
             Self::Vkms => Driver::Vkms,
+            Self::Vb2DmaContig => Driver::VividDmaContig,
+            Self::Vb2DmaSg => Driver::VividDmaSg,
+            Self::Vb2Vmalloc => Driver::VividVmalloc,
+            Self::SystemHeap => Driver::SystemHeap,
+            Self::CmaHeap => Driver::CmaHeap,
+            Self::Udmabuf => Driver::Udmabuf,
         }
     }
 
-    /// Who imports from it: the other one.
-    fn importer(self) -> Driver {
+    /// Who imports from it.
+    const fn importer(self) -> Driver {
         match self {
             Self::Vgem => Driver::Vkms,
-            Self::Vkms => Driver::Vgem,
+            _ => Driver::Vgem,
+        }
+    }
+
+    /// True if its buffers are objects of the shmem helper, whose locks depend on the regime.
+    #[must_use]
+    pub const fn is_shmem(self) -> bool {
+        matches!(self, Self::Vgem | Self::Vkms)
+    }
+
+    const fn is_camera(self) -> bool {
+        matches!(self, Self::Vb2DmaContig | Self::Vb2DmaSg | Self::Vb2Vmalloc)
+    }
+
+    /// True if there is such a path: only a GEM driver imports what it has exported as the same object, and the
+    /// devices that give a program buffers without hardware have nothing to map.
+    #[must_use]
+    pub const fn has(self, path: MapPath) -> bool {
+        match path {
+            MapPath::DmaBufFd | MapPath::ForeignImportFd => true,
+            MapPath::DriverFd => self.is_shmem() || self.is_camera(),
+            MapPath::SelfImportFd => self.is_shmem(),
         }
     }
 }
@@ -121,7 +167,8 @@ impl Cell {
     pub fn all() -> impl Iterator<Item = Cell> {
         Setup::all().flat_map(|setup| {
             Exporter::ALL.into_iter().flat_map(move |exporter| {
-                MapPath::ALL.into_iter().map(move |path| Cell { setup, exporter, path })
+                let paths = MapPath::ALL.into_iter().filter(move |path| exporter.has(*path));
+                paths.map(move |path| Cell { setup, exporter, path })
             })
         })
     }
@@ -147,6 +194,30 @@ impl Cell {
 
     /// Create, export, import if the path says so, map, touch, unmap, close.
     fn program(&self, world: &World) -> Result<(), Failure> {
+        if self.exporter.is_shmem() { self.gem_program(world) } else { self.other_program(world) }
+    }
+
+    /// The same for an exporter whose buffers are no GEM objects.
+    fn other_program(&self, world: &World) -> Result<(), Failure> {
+        let init = &world.init;
+        let driver = self.exporter.driver();
+        let (device, buffer) = if self.exporter.is_camera() {
+            let camera = init.open(driver)?;
+            init.create_bufs(camera, 1, Memory::Mmap, &[usize::try_from(BYTES).unwrap_or_default()])?;
+            (Some(camera), init.expbuf(camera, 0, 0)?)
+        } else {
+            (None, world.allocate(driver)?)
+        };
+        match (self.path, device) {
+            (MapPath::DriverFd, Some(camera)) => touch(world, camera, world.frame_offset(camera, 0)?)?,
+            (MapPath::ForeignImportFd, _) => self.through_importer(world, buffer)?,
+            _ => touch_in_sync(world, buffer)?,
+        }
+        init.close(buffer)?;
+        device.map_or(Ok(()), |camera| Ok(init.close(camera)?))
+    }
+
+    fn gem_program(&self, world: &World) -> Result<(), Failure> {
         let init = &world.init;
         let drm = init.open(self.exporter.driver())?;
         let handle = world.create(drm)?;
@@ -201,14 +272,15 @@ impl Cell {
     #[must_use]
     pub fn deadlocks(&self) -> bool {
         // The driver's own file reaches the object without the dma-buf core.
-        self.setup.mmap_deadlocks() && self.path != MapPath::DriverFd
+        self.exporter.is_shmem() && self.setup.mmap_deadlocks() && self.path != MapPath::DriverFd
     }
 
     /// The kinds of finding that are right for this cell, in the order in which they are made.
     #[must_use]
     pub fn expected(&self) -> Vec<ReportKind> {
         // An importer of another device attaches, which pins; in B0 the helper asserts a lock that nobody takes.
-        let unlocked_pin = self.setup.pin_is_unlocked() && self.path == MapPath::ForeignImportFd;
+        let pins = self.exporter.is_shmem() && self.path == MapPath::ForeignImportFd;
+        let unlocked_pin = pins && self.setup.pin_is_unlocked();
         let pin = unlocked_pin.then_some(ReportKind::AssertHeld);
         let deadlock = self.deadlocks().then_some(ReportKind::Recursive);
         pin.into_iter().chain(deadlock).collect()

@@ -108,12 +108,16 @@ impl World {
         self.camera(other, buffers, Memory::Mmap)
     }
 
-    /// Maps a buffer of the queue through the camera's file.
+    /// Where a buffer of the queue is in the camera's file.
+    pub(super) fn frame_offset(&self, camera: Fd, index: usize) -> Outcome<u64> {
+        match self.init.querybuf(camera, index)?.planes[0].memory {
+            PlaneMemory::Offset(offset) => Ok(offset),
+            _ => Err(Failure::new("not a buffer that the queue has allocated")),
+        }
+    }
+
     fn map_frame(&self, camera: Fd, index: usize) -> Outcome<u64> {
-        let info = self.init.querybuf(camera, index)?;
-        let PlaneMemory::Offset(offset) = info.planes[0].memory else {
-            return Err(Failure::new("not a buffer that the queue has allocated"));
-        };
+        let offset = self.frame_offset(camera, index)?;
         Ok(self.init.mmap(camera, MEMORY, offset, MapFlags::SHARED)?)
     }
 
