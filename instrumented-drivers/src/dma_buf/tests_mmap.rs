@@ -11,12 +11,15 @@ use lockdep::Validator;
 use super::DmaBuf;
 use super::core::dma_buf_mmap;
 use super::resv::{dma_resv_lock, dma_resv_unlock};
+use super::udmabuf::UdmabufItem;
 use crate::drm::prime::DRM_RDWR;
 use crate::kernel::errno::Result;
-use crate::kernel::file::{File, FileMode, FileOps, fput};
+use crate::kernel::file::{Fd, File, FileMode, FileOps, fput};
+use crate::kernel::memfd::Seals;
 use crate::kernel::mm::{MapFlags, Mm, VmArea, mmput, vm_mmap_pgoff};
+use crate::media::videobuf2::Memory;
 use crate::policy::{LockingPolicy, ShmemLocking};
-use crate::user::{Driver, Kernel};
+use crate::user::{Driver, Kernel, Process};
 
 type Mmap = fn(&DmaBuf, &mut VmArea) -> Result;
 
@@ -29,7 +32,37 @@ impl FileOps for Broken {
     }
 }
 
+/// A buffer of at least a page from this exporter.
+fn buffer(process: &Process, exporter: Driver) -> Result<Fd> {
+    let device = process.open(exporter)?;
+    match exporter {
+        Driver::SystemHeap | Driver::CmaHeap => process.dma_heap_alloc(device, 4096),
+        Driver::Udmabuf => {
+            let memfd = process.memfd_create(4096)?;
+            process.add_seals(memfd, Seals::SHRINK)?;
+            process.udmabuf_create(device, &[UdmabufItem { memfd, offset: 0, size: 4096 }])
+        }
+        _ if Driver::CAMERAS.contains(&exporter) => {
+            process.reqbufs(device, 2, Memory::Mmap)?;
+            process.expbuf(device, 0, 0)
+        }
+        _ => {
+            let handle = process.mode_create_dumb(device, 64, 64, 32)?;
+            process.prime_handle_to_fd(device, handle, DRM_RDWR)
+        }
+    }
+}
+
 fn found(
+    policy: LockingPolicy,
+    shmem: ShmemLocking,
+    mmap: Mmap,
+) -> Vec<(&'static str, Option<&'static str>)> {
+    found_with(Driver::Vgem, policy, shmem, mmap)
+}
+
+fn found_with(
+    exporter: Driver,
     policy: LockingPolicy,
     shmem: ShmemLocking,
     mmap: Mmap,
@@ -39,9 +72,7 @@ fn found(
     let ended = catch_unwind(AssertUnwindSafe(|| {
         validator.scope(|| {
             let process = kernel.process("init");
-            let vgem = process.open(Driver::Vgem).unwrap();
-            let handle = process.mode_create_dumb(vgem, 64, 64, 32).unwrap();
-            let fd = process.prime_handle_to_fd(vgem, handle, DRM_RDWR).unwrap();
+            let fd = buffer(&process, exporter).unwrap();
             let buf = DmaBuf::of(&process.peek(fd).unwrap()).unwrap();
             kernel.kthread(|core| {
                 let file = File::new(core, FileMode::READ_WRITE, Broken(buf, mmap));
@@ -79,10 +110,34 @@ fn a_p1_core_that_forgets_the_lock_is_told_by_the_exporter() {
     }
 }
 
+/// The exporters, and where each asserts the lock under P1.
+const EXPORTERS: [(Driver, &str); 8] = [
+    (Driver::Vgem, "drm_gem_dmabuf_mmap"),
+    (Driver::Vkms, "drm_gem_dmabuf_mmap"),
+    (Driver::VividDmaContig, "vb2_dc_dmabuf_ops_mmap"),
+    (Driver::VividDmaSg, "vb2_dma_sg_dmabuf_ops_mmap"),
+    (Driver::VividVmalloc, "vb2_vmalloc_dmabuf_ops_mmap"),
+    (Driver::SystemHeap, "system_heap_mmap"),
+    (Driver::CmaHeap, "cma_heap_mmap"),
+    (Driver::Udmabuf, "mmap_udmabuf"),
+];
+
 #[test]
-fn the_exporter_asks_for_nothing_in_p0_and_p2() {
-    for (policy, shmem) in [(LockingPolicy::P0, ShmemLocking::A), (LockingPolicy::P2, ShmemLocking::C)] {
-        assert_eq!(found(policy, shmem, without_the_lock), []);
+fn each_exporter_tells_a_p1_core_that_forgets_the_lock() {
+    if lockdep::ENABLED {
+        for (exporter, function) in EXPORTERS {
+            let told = found_with(exporter, LockingPolicy::P1, ShmemLocking::A, without_the_lock);
+            assert_eq!(told, [("assert-held", Some(function))], "{}", exporter.name());
+        }
+    }
+}
+
+#[test]
+fn the_exporters_ask_for_nothing_in_p0_and_p2() {
+    for (exporter, _) in EXPORTERS {
+        for (policy, shmem) in [(LockingPolicy::P0, ShmemLocking::A), (LockingPolicy::P2, ShmemLocking::C)] {
+            assert_eq!(found_with(exporter, policy, shmem, without_the_lock), [], "{}", exporter.name());
+        }
     }
 }
 
