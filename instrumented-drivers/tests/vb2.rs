@@ -4,7 +4,9 @@
 
 mod vb2_common;
 
+use instrumented_drivers::dma_buf::DmaBuf;
 use instrumented_drivers::kernel::errno::{Errno, Result};
+use instrumented_drivers::kernel::file::Fd;
 use instrumented_drivers::kernel::mm::{MapFlags, Signal};
 use instrumented_drivers::kernel::poll::{PollEvents, PollTimeout};
 use instrumented_drivers::media::videobuf2::{BufferState, Memory};
@@ -66,6 +68,42 @@ fn a_picture_of_two_planes_is_mapped_plane_by_plane() {
                 }
             }
             process.close(camera)
+        });
+    }
+}
+
+#[test]
+fn two_planes_in_one_dma_buf_share_its_attachment_and_two_buffers_have_one_each() {
+    for driver in CAMERAS {
+        clean(|process| {
+            let heap = process.open(Driver::SystemHeap)?;
+            let buffers = [process.dma_heap_alloc(heap, 65536)?, process.dma_heap_alloc(heap, 65536)?];
+            let camera = process.open(driver)?;
+            process.s_fmt(camera, Format { pixels: Pixels::Nv16m, ..Format::DEFAULT })?;
+            process.reqbufs(camera, 2, Memory::DmaBuf)?;
+            let attached = || buffers.map(|fd| DmaBuf::of(&process.peek(fd).unwrap()).unwrap().attachments());
+            // The CPU maps, it does not attach.
+            let one = usize::from(driver != Driver::VividVmalloc);
+            let qbuf = |planes: [Fd; 2]| process.qbuf(camera, &QueueBuffer::dmabuf(0, &planes));
+            let [first, second] = buffers;
+            let cases =
+                [([first, first], [one, 0]), ([first, second], [one, one]), ([second, second], [0, one])];
+            process.streamon(camera)?;
+            for (planes, expected) in cases {
+                qbuf(planes)?;
+                assert_eq!(attached(), expected);
+                process.dqbuf(camera)?;
+            }
+            assert_eq!(qbuf([second, camera]), Err(Errno::EINVAL), "the other plane is no buffer");
+            assert_eq!(
+                process.qbuf(camera, &QueueBuffer::dmabuf(0, &[second])),
+                Err(Errno::EINVAL),
+                "one plane"
+            );
+            process.streamoff(camera)?;
+            process.reqbufs(camera, 0, Memory::DmaBuf)?;
+            assert_eq!(attached(), [0, 0]);
+            Ok(())
         });
     }
 }

@@ -11,6 +11,7 @@ use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::scenario::{End, Scenario, Setup};
 use instrumented_drivers::user::{Driver, QueueBuffer};
 use lockdep::RecordedOp;
+use lockdep::ids::{Instance, TaskId};
 
 use vb2_common::{FRAME, run};
 
@@ -85,33 +86,86 @@ fn the_order_of_a_queues_locks_is_learned_and_never_the_other_way_round() {
     assert!(!has("&mm->mmap_lock", "&dev->mutex"), "mmap must not take the queue's lock");
 }
 
-/// The dependencies that these scenarios teach under P2 and C.
-fn learned(ids: &[&str]) -> Vec<(String, String)> {
-    let mut learned = Vec::new();
-    for id in ids {
-        let scenario = Scenario::find(id).unwrap_or_else(|| panic!("no scenario {id}"));
-        let recorded = scenario.run_recorded(Setup::LINUX_6_12).recorded;
-        let mut held: Vec<(lockdep::ids::TaskId, lockdep::ids::Instance, String)> = Vec::new();
-        for event in recorded {
-            match event.op {
-                RecordedOp::Acquire { .. } => {
-                    let outer = held.iter().filter(|(task, ..)| *task == event.task);
-                    learned.extend(outer.map(|(_, _, class)| (class.clone(), event.class.to_string())));
-                    held.push((event.task, event.instance, event.class.to_string()));
-                }
-                RecordedOp::Release => {
-                    let last = held
-                        .iter()
-                        .rposition(|(task, lock, _)| (*task, *lock) == (event.task, event.instance));
-                    held.remove(last.expect("it was taken"));
-                }
-                RecordedOp::Downgrade => {}
+/// An acquisition in a recorded scenario: the classes held around it, the class, the function.
+struct Acquired {
+    held: Vec<String>,
+    class: String,
+    function: &'static str,
+}
+
+/// Everything that a scenario acquires, task by task.
+fn acquisitions(id: &str, policy: LockingPolicy) -> Vec<Acquired> {
+    let scenario = Scenario::find(id).unwrap_or_else(|| panic!("no scenario {id}"));
+    let setup = Setup { policy, shmem: ShmemLocking::C };
+    let mut held: Vec<(TaskId, Instance, String)> = Vec::new();
+    let mut found = Vec::new();
+    for event in scenario.run_recorded(setup).recorded {
+        let last = held.iter().rposition(|(task, lock, _)| (*task, *lock) == (event.task, event.instance));
+        match (event.op, last) {
+            (RecordedOp::Acquire { .. }, _) => {
+                let around = held.iter().filter(|(task, ..)| *task == event.task);
+                found.push(Acquired {
+                    held: around.map(|(_, _, class)| class.clone()).collect(),
+                    class: event.class.to_string(),
+                    function: event.site.function.unwrap_or("?"),
+                });
+                held.push((event.task, event.instance, event.class.to_string()));
             }
+            (RecordedOp::Release, Some(last)) => drop(held.remove(last)),
+            (RecordedOp::Release, None) => panic!("{} is released and not held", event.class),
+            (RecordedOp::Downgrade, _) => {}
         }
     }
+    found
+}
+
+/// The dependencies that these scenarios teach under P2 and C.
+fn learned(ids: &[&str]) -> Vec<(String, String)> {
+    let all = ids.iter().flat_map(|id| acquisitions(id, LockingPolicy::P2));
+    let mut learned: Vec<_> = all
+        .flat_map(|Acquired { held, class, .. }| held.into_iter().map(move |outer| (outer, class.clone())))
+        .collect();
     learned.sort_unstable();
     learned.dedup();
     learned
+}
+
+/// What is held around each acquisition of this class, and the function that acquired it.
+fn acquired(id: &str, policy: LockingPolicy, class: &str) -> Vec<(Vec<String>, &'static str)> {
+    let of_class = acquisitions(id, policy).into_iter().filter(|acquired| acquired.class == class);
+    of_class.map(|Acquired { held, function, .. }| (held, function)).collect()
+}
+
+#[test]
+fn in_p0_the_exporters_map_under_the_buffers_mutex_and_since_p1_under_the_reservation_lock() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let maps = ["vb2_dc_dmabuf_ops_map", "vb2_dma_sg_dmabuf_ops_map", "vb2_vmalloc_dmabuf_ops_map"];
+    let mutex = |policy| acquired("W8", policy, "&dmabuf->lock");
+    let p0 = mutex(LockingPolicy::P0);
+    for map in maps {
+        let held = p0.iter().find(|(_, function)| *function == map).map(|(held, _)| held.as_slice());
+        let expected = ["&prime_fpriv->lock", "&dev->object_name_lock"].map(str::to_owned);
+        assert_eq!(held, Some(&expected[..]), "{map}: no reservation lock around it in P0");
+    }
+    for policy in [LockingPolicy::P1, LockingPolicy::P2] {
+        assert_eq!(mutex(policy), [], "{policy} has no such mutex");
+    }
+}
+
+#[test]
+fn a_memfds_seals_stay_while_its_pages_are_pinned() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let allocations = acquired("U1", LockingPolicy::P2, "fs_reclaim");
+    let pinned = allocations.iter().filter(|(_, function)| *function == "__alloc_pages_noprof");
+    let under_inode = |held: &[String]| held.iter().any(|class| class == "&sb->s_type->i_mutex_key");
+    assert!(pinned.clone().any(|(held, _)| under_inode(held)), "{allocations:?}");
+    let sealing = acquired("U1", LockingPolicy::P2, "&sb->s_type->i_mutex_key");
+    let by = |name: &str| sealing.iter().any(|(_, function)| *function == name);
+    assert!(by("memfd_add_seals") && by("udmabuf_pin_folios"), "{sealing:?}");
 }
 
 #[test]

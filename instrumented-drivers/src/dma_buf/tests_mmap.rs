@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lockdep::Validator;
 
 use super::DmaBuf;
+use super::access::{dma_buf_vmap, dma_buf_vunmap};
 use super::core::dma_buf_mmap;
 use super::resv::{dma_resv_lock, dma_resv_unlock};
 use super::udmabuf::UdmabufItem;
@@ -95,6 +96,13 @@ fn without_the_lock(buf: &DmaBuf, vma: &mut VmArea) -> Result {
     buf.ops.mmap(buf, vma)
 }
 
+/// Maps it for the kernel; whatever `mmap` it is called from.
+fn vmapped_without_the_lock(buf: &DmaBuf, _vma: &mut VmArea) -> Result {
+    let map = dma_buf_vmap(buf)?;
+    dma_buf_vunmap(buf, &map);
+    Ok(())
+}
+
 fn under_the_lock(buf: &DmaBuf, vma: &mut VmArea) -> Result {
     dma_resv_lock(buf.resv());
     let result = dma_buf_mmap(buf, vma, 0);
@@ -128,6 +136,22 @@ fn each_exporter_tells_a_p1_core_that_forgets_the_lock() {
         for (exporter, function) in EXPORTERS {
             let told = found_with(exporter, LockingPolicy::P1, ShmemLocking::A, without_the_lock);
             assert_eq!(told, [("assert-held", Some(function))], "{}", exporter.name());
+        }
+    }
+}
+
+#[test]
+fn udmabuf_and_the_core_ask_for_the_lock_around_vmap_since_p1() {
+    if lockdep::ENABLED {
+        for (policy, asked) in [
+            (LockingPolicy::P0, &[][..]),
+            (LockingPolicy::P1, &["dma_buf_vmap", "vmap_udmabuf", "dma_buf_vunmap", "vunmap_udmabuf"]),
+            (LockingPolicy::P2, &["dma_buf_vmap", "vmap_udmabuf", "dma_buf_vunmap", "vunmap_udmabuf"]),
+        ] {
+            let told = found_with(Driver::Udmabuf, policy, ShmemLocking::C, vmapped_without_the_lock);
+            let told: Vec<_> = told.into_iter().map(|(kind, at)| (kind, at.unwrap_or("?"))).collect();
+            let expected: Vec<_> = asked.iter().map(|at| ("assert-held", *at)).collect();
+            assert_eq!(told, expected, "{policy}");
         }
     }
 }
