@@ -341,14 +341,14 @@ impl Validator {
 /// While a lock of the validator is held on behalf of its user: locks that are taken meanwhile (by the allocator)
 /// must not come back here, and a fork has to wait.
 struct Quiet {
-    _gate: fork::Gate,
+    _gate: fork::Pass,
     _entered: Option<Entered>,
 }
 
 impl Quiet {
     fn new() -> Self {
         let _entered = Thread::enter();
-        Quiet { _gate: fork::Gate::pass(), _entered }
+        Quiet { _gate: fork::Pass::new(), _entered }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::fork::Gate;
+use super::fork::Pass;
 use crate::report::model::{Report, Severity};
 use crate::settings::PanicOn;
 
@@ -57,7 +57,7 @@ impl Sink {
     /// Delivers one report. Does not panic, and asks for no panic on a thread that panics already.
     pub(super) fn deliver(&self, report: &Report) -> Option<Verdict> {
         let callbacks = {
-            let _gate = Gate::pass();
+            let _gate = Pass::new();
             self.reports.lock().push(report.clone());
             self.callbacks.lock().clone()
         };

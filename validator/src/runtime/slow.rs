@@ -10,9 +10,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::fork::Gate;
+use super::fork::Pass;
 use super::sink::Verdict;
-use super::thread::{Current, Entered, Thread};
+use super::thread::{Current, Thread};
 use super::{Inner, RecordedOp, SEVERAL};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
@@ -27,8 +27,9 @@ use crate::report::model::{Acquired, Report};
 #[cold]
 #[inline(never)]
 pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<Verdict> {
-    let entered = Thread::enter()?;
-    let gate = Gate::pass();
+    let mut entered = Thread::enter()?;
+    let (thread, records) = (entered.thread(), entered.records());
+    let gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
     if task.held.capacity() < HELD_RESERVED {
@@ -46,16 +47,14 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         rank: None,
         place,
     };
-    if entered.records() {
+    if records {
         validator.record(task, RecordedOp::Acquire { how: how.into() }, acq.class, acq.instance, place);
     }
     let bits = task.bits(&acq);
     let key = if task.merges(bits) { task.key } else { mix(task.key, bits.word()) };
     let nest_held = acq.nest.is_none_or(|nest| task.holds(nest));
-    let known = || {
-        validator.is_clean(&entered, task.id, key)
-            || entered.thread().is_known(objects_key(task, key, acq.lock))
-    };
+    let known =
+        || validator.is_clean(thread, task.id, key) || thread.is_known(objects_key(task, key, acq.lock));
     let clean = nest_held && (task.merges(bits) || known());
     if clean && !acq.sync {
         let entry = HeldLock {
@@ -77,9 +76,9 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         validator.nests_instances.store(true, Ordering::Relaxed);
     }
     match (outcome.clean && !acq.sync, outcome.per_instance) {
-        (true, false) => validator.publish(&entered, task.id, key),
+        (true, false) => validator.publish(thread, task.id, key),
         // One entry for each set of objects: kept by this thread, as long as there is room.
-        (true, true) => entered.thread().remember(objects),
+        (true, true) => thread.remember(objects),
         (false, _) => {}
     }
     drop(gate);
@@ -94,10 +93,10 @@ fn objects_key(task: &Task, key: ChainKey, new: LockId) -> ChainKey {
 
 /// A lock goes away.
 pub(crate) fn dropped(lock: LockId) {
-    let Some(entered) = Thread::enter_existing() else { return };
+    let Some(mut entered) = Thread::enter_existing() else { return };
     let Current { validator, task, .. } = entered.current();
     if validator.nests_instances.load(Ordering::Relaxed) {
-        let _gate = Gate::pass();
+        let _gate = Pass::new();
         validator.clone().engine.lock().step(task, Event::Dropped { lock });
     }
 }
@@ -105,32 +104,32 @@ pub(crate) fn dropped(lock: LockId) {
 /// Forgets the acquisition made last: its lock is not taken after all.
 #[cold]
 pub(crate) fn take_back(map: &LockMap) {
-    if let Some(entered) = Thread::enter() {
+    if let Some(mut entered) = Thread::enter() {
         entered.current().task.pop_top(map.instance());
     }
 }
 
 impl Inner {
     /// Lets every thread know that a chain is clean.
-    fn publish(&self, entered: &Entered, task: TaskId, key: ChainKey) {
+    fn publish(&self, thread: &Thread, task: TaskId, key: ChainKey) {
         let seen_by_another = |known: &mut u32| {
             if *known != task.0 {
                 *known = SEVERAL;
             }
         };
         self.chains.entry(key).and_modify(seen_by_another).or_insert(task.0);
-        entered.thread().remember(key);
+        thread.remember(key);
     }
 
     /// True if this chain was validated clean before. The second thread that takes it goes to the engine once more,
     /// so that it is known which orders several threads take.
-    fn is_clean(&self, entered: &Entered, task: TaskId, key: u64) -> bool {
-        if entered.thread().is_known(key) {
+    fn is_clean(&self, thread: &Thread, task: TaskId, key: u64) -> bool {
+        if thread.is_known(key) {
             return true;
         }
         let clean = self.chains.get(&key).is_some_and(|known| *known == task.0 || *known == SEVERAL);
         if clean {
-            entered.thread().remember(key);
+            thread.remember(key);
         }
         clean
     }
@@ -140,16 +139,16 @@ impl Inner {
 #[cold]
 #[inline(never)]
 pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdict> {
-    let entered = Thread::enter()?;
+    let mut entered = Thread::enter()?;
+    let (thread, records) = (entered.thread(), entered.records());
     let instance = map.instance();
-    if !entered.records() && take_out_if(entered.current(), instance, |_, key| entered.thread().is_known(key))
-    {
+    if !records && take_out_if(&mut entered.current().task, instance, |_, key| thread.is_known(key)) {
         return None;
     }
-    let gate = Gate::pass();
+    let gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
-    if entered.records() {
+    if records {
         let class = validator.class_of(map, 0);
         let class = task
             .held()
@@ -172,7 +171,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         drop(gate);
         return deliver(&validator, outcome);
     }
-    if take_out_if(entered.current(), instance, |task, key| validator.is_clean(&entered, task.id, key)) {
+    if take_out_if(task, instance, |task, key| validator.is_clean(thread, task.id, key)) {
         return None;
     }
     let position = task.position(instance);
@@ -181,7 +180,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         // What lay above was validated in its new chains.
         let above = task.held.iter().skip(position + 1).map(|held| held.prev_key);
         for key in above.chain((position < task.held.len()).then_some(task.key)) {
-            validator.publish(&entered, task.id, key);
+            validator.publish(thread, task.id, key);
         }
     }
     drop(gate);
@@ -205,12 +204,7 @@ fn binding_of(current: &mut Current, instance: Instance) -> (Arc<Inner>, &mut Ta
 }
 
 /// Releases a lock out of order without the engine, if every chain that results is known to be clean.
-fn take_out_if(
-    current: &mut Current,
-    instance: Instance,
-    is_clean: impl Fn(&Task, ChainKey) -> bool,
-) -> bool {
-    let task = &mut current.task;
+fn take_out_if(task: &mut Task, instance: Instance, is_clean: impl Fn(&Task, ChainKey) -> bool) -> bool {
     let Some(position) = task.position(instance) else { return false };
     if task.held[position..].iter().any(|held| held.merged || held.bits.nest()) {
         return false;
@@ -234,12 +228,13 @@ pub(crate) fn event(
     place: Place,
     make: impl FnOnce(Instance, ClassId, Place) -> Event,
 ) -> Option<Verdict> {
-    let entered = Thread::enter()?;
-    let gate = Gate::pass();
+    let mut entered = Thread::enter()?;
+    let records = entered.records();
+    let gate = Pass::new();
     let (validator, task) = binding_of(entered.current(), map.instance());
     let class = validator.class_of(map, 0);
     let event = make(map.instance(), class, place);
-    if entered.records() {
+    if records {
         for op in recorded_ops(event) {
             validator.record(task, op, class, map.instance(), place);
         }
@@ -254,8 +249,8 @@ pub(crate) fn event(
 #[cold]
 #[inline(never)]
 pub(crate) fn dropped_while_held(lock: LockId) -> Option<Verdict> {
-    let entered = Thread::enter()?;
-    let gate = Gate::pass();
+    let mut entered = Thread::enter()?;
+    let gate = Pass::new();
     let current = entered.current();
     let tasks = std::iter::once(&current.task).chain(current.outer.iter().map(|(_, task)| task));
     let mut held = tasks.flat_map(|task| task.held());
@@ -288,8 +283,8 @@ fn recorded_ops(event: Event) -> Vec<RecordedOp> {
 #[cold]
 #[inline(never)]
 pub(crate) fn task_event(event: Event) -> Option<Verdict> {
-    let entered = Thread::enter()?;
-    let gate = Gate::pass();
+    let mut entered = Thread::enter()?;
+    let gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
     if matches!(event, Event::Freed { .. } | Event::Exit { .. } | Event::UserReturn { .. })
         && task.held().is_empty()
@@ -307,8 +302,8 @@ pub(super) fn thread_exit() {
     if std::thread::panicking() {
         return;
     }
-    let Some(entered) = Thread::enter() else { return };
-    let gate = Gate::pass();
+    let Some(mut entered) = Thread::enter() else { return };
+    let gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
     if task.held().is_empty() {
         return;
@@ -321,17 +316,14 @@ pub(super) fn thread_exit() {
 
 /// Whether this thread holds the lock.
 pub(crate) fn held(instance: Instance) -> Held {
-    match Thread::enter() {
-        None => Held::Unknown,
-        Some(entered) if holds(entered.current(), instance) => Held::Yes,
-        Some(_) => Held::No,
-    }
+    let Some(mut entered) = Thread::enter() else { return Held::Unknown };
+    if holds(entered.current(), instance) { Held::Yes } else { Held::No }
 }
 
 /// The locks this thread holds, outermost first.
 pub(crate) fn held_locks() -> Vec<Acquired> {
-    let Some(entered) = Thread::enter() else { return Vec::new() };
-    let _gate = Gate::pass();
+    let Some(mut entered) = Thread::enter() else { return Vec::new() };
+    let _gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
     let engine = validator.engine.lock();
     let mut held: Vec<Acquired> = task.held().iter().map(|held| engine.acquired(task, held)).collect();
@@ -344,8 +336,8 @@ pub(crate) fn held_locks() -> Vec<Acquired> {
 
 /// The subclass at which this thread holds the lock; 0 if it does not.
 pub(crate) fn held_subclass(map: &LockMap) -> u8 {
-    let Some(entered) = Thread::enter() else { return 0 };
-    let _gate = Gate::pass();
+    let Some(mut entered) = Thread::enter() else { return 0 };
+    let _gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
     let Some(position) = task.position(map.instance()) else { return 0 };
     let class = task.held()[position].bits.class();
@@ -354,12 +346,12 @@ pub(crate) fn held_subclass(map: &LockMap) -> u8 {
 
 /// True if this thread holds nothing that is known of.
 pub(crate) fn is_quiet() -> bool {
-    Thread::enter().is_none_or(|entered| entered.current().task.held().is_empty())
+    Thread::enter().is_none_or(|mut entered| entered.current().task.held().is_empty())
 }
 
 /// Names this thread in reports.
 pub(crate) fn set_task_name(name: &str) {
-    if let Some(entered) = Thread::enter() {
+    if let Some(mut entered) = Thread::enter() {
         entered.current().task.name = name.into();
     }
 }
@@ -372,7 +364,7 @@ fn deliver(validator: &Inner, outcome: Outcome) -> Option<Verdict> {
     if learned.is_empty() && findings.is_empty() {
         return verdict;
     }
-    let gate = Gate::pass();
+    let gate = Pass::new();
     let stack = validator.stacks.capture(validator.config.stacks);
     if let Some(stack) = stack {
         validator.engine.lock().attach_stack(&learned, stack);

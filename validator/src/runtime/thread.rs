@@ -375,10 +375,9 @@ impl Entered {
     }
 
     /// The binding in force.
-    #[expect(clippy::mut_from_ref, reason = "the busy flag makes this the only reference on this thread")]
-    pub(super) fn current(&self) -> &mut Current {
-        // SAFETY: while `Entered` lives, `BUSY` is set and every other way to `current` on this thread is shut;
-        // callers hold the result only between calls to this function.
+    pub(super) fn current(&mut self) -> &mut Current {
+        // SAFETY: while `Entered` lives, `BUSY` is set and every other way to `current` on this thread is shut; there
+        // is one `Entered` at a time, and it lends what it points to once at a time.
         unsafe { &mut *self.thread.current.get() }
     }
 
