@@ -41,7 +41,8 @@
 //! # What it cannot see
 //!
 //! A guard that was sent to another thread (parking_lot's feature `send_guard`) counts as held by the thread that
-//! locked. Locks that other code makes with `lock_api::Mutex::<RawMutex, _>::new` have no place of construction;
+//! locked. A lock that is held when the thread enters a [`scope`](crate::Validator::scope) is not part of the orders
+//! seen inside. Locks that other code makes with `lock_api::Mutex::<RawMutex, _>::new` have no place of construction;
 //! they take part in held and exit checks but in no ordering rule.
 
 use crate::hook::{self, Acquire, LockMap};
@@ -63,6 +64,17 @@ pub use rwlock::{
     MappedRwLockWriteGuard, RawRwLock, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard,
 };
 pub use watched::{Watched, might_lock};
+
+/// With the feature off a watched lock is as large as the bare one.
+const _: () = {
+    const fn same<Ours, Bare>() -> bool {
+        crate::ENABLED || (size_of::<Ours>() == size_of::<Bare>() && align_of::<Ours>() == align_of::<Bare>())
+    }
+    assert!(same::<Mutex<u8>, parking_lot::Mutex<u8>>());
+    assert!(same::<RwLock<u8>, parking_lot::RwLock<u8>>());
+    assert!(same::<ReentrantMutex<u8>, parking_lot::ReentrantMutex<u8>>());
+    assert!(same::<Condvar, parking_lot::Condvar>());
+};
 
 /// The hook after a try that got the lock; if it unwinds, `undo` gives the lock back before the panic goes on.
 #[inline]
