@@ -337,16 +337,26 @@ impl Task {
         }
     }
 
-    /// Takes out the entry at `position`; what lies above moves down, in the chains that result. None of the entries
-    /// may be merged.
-    pub(crate) fn take_out(&mut self, position: usize) {
+    /// Takes a lock out; what lies above moves down, into the chains that result, if all of these are clean. Not for
+    /// nested entries, whose verdict depends on more than the chain.
+    pub(crate) fn take_out_if(&mut self, instance: Instance, is_clean: impl Fn(ChainKey) -> bool) -> bool {
+        let Some(position) = self.position(instance) else { return false };
         let mut key = self.held[position].prev_key;
-        for held in &mut self.held[position + 1..] {
-            held.prev_key = key;
+        for held in &self.held[position + 1..] {
             key = mix(key, held.bits.word());
+            if held.merged || held.bits.nest() || !is_clean(key) {
+                return false;
+            }
         }
-        self.held.remove(position);
+        let mut key = self.held[position].prev_key;
+        for at in position + 1..self.held.len() {
+            let held = HeldLock { prev_key: key, ..self.held[at] };
+            key = mix(key, held.bits.word());
+            self.held[at - 1] = held;
+        }
+        self.held.pop();
         self.key = key;
+        true
     }
 
     /// Takes out the entry at `position` and everything above it; the key is then that of the rest.

@@ -139,12 +139,12 @@ impl Inner {
 #[cold]
 #[inline(never)]
 pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdict> {
-    let mut entered = Thread::enter()?;
-    let (thread, records) = (entered.thread(), entered.records());
     let instance = map.instance();
-    if !records && take_out_if(&mut entered.current().task, instance, |_, key| thread.is_known(key)) {
+    if Thread::release_known(instance) {
         return None;
     }
+    let mut entered = Thread::enter()?;
+    let (thread, records) = (entered.thread(), entered.records());
     let gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
@@ -171,7 +171,8 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         drop(gate);
         return deliver(&validator, outcome);
     }
-    if take_out_if(task, instance, |task, key| validator.is_clean(thread, task.id, key)) {
+    let id = task.id;
+    if task.take_out_if(instance, |key| validator.is_clean(thread, id, key)) {
         return None;
     }
     let position = task.position(instance);
@@ -201,23 +202,6 @@ fn binding_of(current: &mut Current, instance: Instance) -> (Arc<Inner>, &mut Ta
         return (validator.clone(), task);
     }
     (validator.clone(), task)
-}
-
-/// Releases a lock out of order without the engine, if every chain that results is known to be clean.
-fn take_out_if(task: &mut Task, instance: Instance, is_clean: impl Fn(&Task, ChainKey) -> bool) -> bool {
-    let Some(position) = task.position(instance) else { return false };
-    if task.held[position..].iter().any(|held| held.merged || held.bits.nest()) {
-        return false;
-    }
-    let mut key = task.held[position].prev_key;
-    for held in &task.held[position + 1..] {
-        key = mix(key, held.bits.word());
-        if !is_clean(task, key) {
-            return false;
-        }
-    }
-    task.take_out(position);
-    true
 }
 
 /// An event that concerns one lock.

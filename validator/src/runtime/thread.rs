@@ -177,6 +177,14 @@ impl Thread {
         })
     }
 
+    /// Releases a lock that is not on top, if all chains that result are known to this thread. False: nothing was
+    /// done.
+    #[inline]
+    pub(super) fn release_known(instance: Instance) -> bool {
+        let Some(thread) = Thread::get() else { return false };
+        Thread::open_task().is_some_and(|task| task.take_out_if(instance, |key| thread.is_known(key)))
+    }
+
     /// This thread's task, unless the fast path is shut.
     #[inline]
     fn open_task() -> Option<&'static mut Task> {
