@@ -6,6 +6,7 @@
 //! command quietly.
 
 mod choice;
+mod graph;
 mod litmus;
 mod mmap;
 mod output;
@@ -30,6 +31,7 @@ struct Cli {
 enum Command {
     Mmap(mmap::Args),
     Scenario(scenario::Args),
+    Graph(graph::Args),
     /// Run litmus files: small lock programs with their expected findings
     Litmus(litmus::Args),
     /// Judge a recorded kernel lock trace
@@ -62,6 +64,7 @@ fn run(command: &Command, out: &mut Output) -> Result<Status, Failure> {
     match command {
         Command::Mmap(args) => mmap::run(args, out),
         Command::Scenario(args) => scenario::run(args, out),
+        Command::Graph(args) => graph::run(args, out),
         Command::Litmus(args) => litmus::run(args, out),
         Command::Replay(args) => replay::run(args, out),
         Command::Selftest(args) => selftest::run(args, out),

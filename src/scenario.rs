@@ -89,7 +89,8 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
     Ok(if good { Status::AsExpected } else { Status::Finding })
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Scenario>, Failure> {
+/// The scenarios with these names; all if there are none.
+pub(crate) fn chosen(names: &[String]) -> Result<Vec<Scenario>, Failure> {
     if names.is_empty() {
         return Ok(registry());
     }

@@ -133,6 +133,8 @@ pub struct Run {
     pub recorded: Vec<Recorded>,
     /// Each entry into a driver's `mmap`, with what was held.
     pub mmaps: Vec<MmapEntry>,
+    /// The order that was learned, from the boot on: names of the earlier and the later class.
+    pub order: Vec<(String, String)>,
 }
 
 /// Every scenario.
@@ -232,13 +234,13 @@ fn judged(validator: &Validator, setup: Setup, program: impl FnOnce(&World) -> R
         (end, core.mmap_log())
     });
     let reports = validator.reports().into_iter().map(stack::readable).collect();
-    Run { end, reports, recorded: validator.take_recorded(), mmaps }
+    Run { end, reports, recorded: validator.take_recorded(), mmaps, order: validator.dependencies() }
 }
 
 /// Instead of a run that nothing would stop.
 fn would_hang() -> Run {
     let end = End::Failed(Failure::new("this would hang, and no validator is compiled in to stop it"));
-    Run { end, reports: Vec::new(), recorded: Vec::new(), mmaps: Vec::new() }
+    Run { end, reports: Vec::new(), recorded: Vec::new(), mmaps: Vec::new(), order: Vec::new() }
 }
 
 /// A validator's panic says so.
