@@ -18,6 +18,8 @@
 //! Why [`Graph::find_path`] is exact: whether a path can be continued depends on its last class and on how it
 //! arrived there, so the search visits each pair of these once, unless the class was reached before in a way
 //! that can be continued by at least the same edges. Breadth first, so the path found is a shortest one.
+//! Classes from which the goal cannot be reached are left out ([`topology`](super::topology)); most searches for
+//! a cycle end before they begin.
 //!
 //! Invariants: every edge is in the index, in the successor list of its source, in the predecessor list of its
 //! target, and nowhere else.
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::topology::{self, Topology};
 use crate::event::{Mode, Place};
 use crate::ids::{ClassId, Instance, TaskId};
 
@@ -286,6 +289,24 @@ pub struct SearchCounters {
     pub searches: u64,
     /// States (class, how it was reached) taken off the queue.
     pub visited: u64,
+    /// Classes looked at to keep the topological order.
+    pub moved: u64,
+}
+
+/// The neighbour lists, for the topological order.
+struct Lists<'a> {
+    successors: &'a [Vec<Neighbour>],
+    predecessors: &'a [Vec<Neighbour>],
+}
+
+impl topology::Neighbours for Lists<'_> {
+    fn after(&self, class: ClassId) -> impl Iterator<Item = ClassId> {
+        self.successors[class.index()].iter().map(|neighbour| neighbour.class)
+    }
+
+    fn before(&self, class: ClassId) -> impl Iterator<Item = ClassId> {
+        self.predecessors[class.index()].iter().map(|neighbour| neighbour.class)
+    }
 }
 
 /// The graph.
@@ -295,6 +316,7 @@ pub struct Graph {
     index: FxHashMap<(ClassId, ClassId, Strength), EdgeId>,
     successors: Vec<Vec<Neighbour>>,
     predecessors: Vec<Vec<Neighbour>>,
+    topology: Topology,
     marks: Vec<Marks>,
     round: u32,
     counters: SearchCounters,
@@ -340,6 +362,8 @@ impl Graph {
         self.successors[from.index()].push(Neighbour { class: to, strength, edge });
         self.predecessors[to.index()].push(Neighbour { class: from, strength, edge });
         self.edges.push(dependency);
+        let lists = Lists { successors: &self.successors, predecessors: &self.predecessors };
+        self.counters.moved += self.topology.add(from, to, &lists) as u64;
         edge
     }
 
@@ -380,9 +404,13 @@ impl Graph {
         waited_for: ClassId,
         strength: Strength,
     ) -> Option<Vec<EdgeId>> {
+        if self.topology.rules_out(waited_for, held) {
+            return None;
+        }
         let start = Arrived { class: waited_for, via: Via::Wait(strength.wait) };
         let found = |at: Arrived| at.class == held && at.via.along(strength).is_some();
-        self.search(Direction::Forward, start, |_| false, found).map(|(_, path)| path)
+        let skip = |graph: &Graph, class| graph.topology.is_beyond(class, held);
+        self.search(Direction::Forward, start, skip, found).map(|(_, path)| path)
     }
 
     /// A shortest strong path from `start` to a class that `found` accepts, along the edges or against them; the
@@ -391,7 +419,7 @@ impl Graph {
         &mut self,
         direction: Direction,
         start: Arrived,
-        skip: impl Fn(ClassId) -> bool,
+        skip: impl Fn(&Graph, ClassId) -> bool,
         mut found: impl FnMut(Arrived) -> bool,
     ) -> Option<(Arrived, Vec<EdgeId>)> {
         self.counters.searches += 1;
@@ -402,7 +430,7 @@ impl Graph {
         while let Some(position) = queue.pop_front() {
             self.counters.visited += 1;
             let from = arrivals[position].at;
-            if skip(from.class) {
+            if skip(self, from.class) {
                 continue;
             }
             if found(from) {
@@ -431,6 +459,9 @@ impl Graph {
         strength: Strength,
         guards: &[ClassId],
     ) -> Option<Vec<EdgeId>> {
+        if self.topology.rules_out(waited_for, held) {
+            return None;
+        }
         self.counters.searches += 1;
         let left = |mask: u32, edge: EdgeId| {
             let on = &self.edge(edge).guards;
@@ -510,6 +541,7 @@ impl Graph {
     /// If the validator itself is wrong.
     pub fn check_invariants(&self) {
         assert_eq!(self.edges.len(), self.index.len(), "internal error: edges and index");
+        self.topology.check(self.edges.iter().map(|edge| (edge.from, edge.to)));
         for (list, ends) in [
             (&self.successors, (|edge| (edge.from, edge.to)) as fn(&Dependency) -> (ClassId, ClassId)),
             (&self.predecessors, |edge| (edge.to, edge.from)),

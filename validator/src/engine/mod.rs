@@ -35,6 +35,7 @@ pub mod instances;
 mod order;
 mod stats;
 pub mod task;
+mod topology;
 pub mod usage;
 
 use rustc_hash::FxHashMap;

@@ -10,7 +10,7 @@
 
 use super::{Finding, HeldLock, Task, base, edge, interrupt, used};
 use crate::engine::Engine;
-use crate::engine::graph::{Arrived, Direction};
+use crate::engine::graph::{Arrived, Direction, Graph};
 use crate::engine::usage::Fact;
 use crate::report::model::ReportKind;
 
@@ -34,7 +34,7 @@ pub(in crate::engine) fn check(
     let (other, path) = graph.search(
         direction,
         start,
-        |class| classes.get(class).skips_irq_rules(),
+        |_: &Graph, class| classes.get(class).skips_irq_rules(),
         |at| classes.get(at.class).usage.any(fact.context, !fact.enabled, !at.is_weak()),
     )?;
     let (inside, outside) = if fact.enabled { (other.class, class) } else { (class, other.class) };

@@ -11,7 +11,7 @@
 
 use super::{Finding, HeldLock, Task, base, edge, interrupt, used};
 use crate::engine::Engine;
-use crate::engine::graph::{Arrived, Dependency, Direction};
+use crate::engine::graph::{Arrived, Dependency, Direction, Graph};
 use crate::engine::usage::CONTEXTS;
 use crate::event::Context;
 use crate::report::model::ReportKind;
@@ -28,7 +28,7 @@ pub(in crate::engine) fn check(
         return None;
     }
     let Engine { graph, classes, .. } = engine;
-    let skip = |class| classes.get(class).skips_irq_rules();
+    let skip = |_: &Graph, class| classes.get(class).skips_irq_rules();
     let before = Arrived::holding(held.bits.class(), held.bits.mode());
     let after = Arrived::waiting(new.bits.class(), new.bits.mode());
     let used_in = |at: Arrived, context| classes.get(at.class).usage.any(context, false, !at.is_weak());
