@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a new dependency costs, as the graph grows: `cargo bench --bench learning --features lockdep`.
+//!
+//! The engine learns a random order of many classes, one dependency after the other: two locks are taken and
+//! released. The graphs are *wide* (any two classes) or *local* (classes near each other in the order, which makes
+//! paths of thousands of classes); the classes are first used along the order, or in any sequence. Times are per
+//! dependency, the two acquisitions and releases included. The memory is all that the engine holds.
+//!
+//! An argument `--quick` leaves the large graphs out; criterion's other arguments mean nothing here.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use lockdep::engine::{ClassDef, Engine, Task};
+use lockdep::event::{Acquisition, Event, Mode, Place};
+use lockdep::ids::{ClassId, Instance, LockId, TaskId};
+
+/// Counts the bytes in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands everything through to the system's allocator; the counter owns nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A graph that takes longer than this is left unfinished.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The CPU time of this thread: what else the machine does is not counted.
+fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().expect("positive"), time.tv_nsec.try_into().expect("below 10^9"))
+}
+
+/// A small generator of numbers that are the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u32::try_from((self.0 >> 33) % u64::from(limit)).expect("below a u32")
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Shape {
+    classes: u32,
+    dependencies: u32,
+    /// How far apart the two classes of a dependency are at most.
+    span: u32,
+    /// Classes have their first use in the order in which they are nested.
+    along: bool,
+}
+
+impl Shape {
+    fn name(self) -> String {
+        let width = if self.span == self.classes { "wide" } else { "local" };
+        let first = if self.along { "along" } else { "any" };
+        format!("{:>7} {:>8}  {width:<5} {first:<5}", self.classes, self.dependencies)
+    }
+}
+
+fn acquire(engine: &mut Engine, task: &mut Task, class: ClassId) {
+    let number = u64::try_from(class.index()).expect("small") + 1;
+    let acquisition = Acquisition {
+        class,
+        instance: Instance(number),
+        lock: LockId::UNKNOWN,
+        mode: Mode::Write,
+        trylock: false,
+        check: true,
+        sync: false,
+        nest: None,
+        rank: None,
+        place: Place::Line(1),
+    };
+    let outcome = engine.step(task, Event::Acquire(acquisition));
+    assert!(outcome.findings.is_empty(), "the order is one");
+}
+
+fn measure(shape: Shape) {
+    let mut numbers = Numbers(1);
+    let before = IN_USE.load(Ordering::Relaxed);
+    let mut engine = Engine::new();
+    let mut ids: Vec<ClassId> =
+        (0..shape.classes).map(|n| engine.register(ClassDef::named(&format!("class{n}")))).collect();
+    let for_classes = IN_USE.load(Ordering::Relaxed) - before;
+    if !shape.along {
+        for i in (1..ids.len()).rev() {
+            let j = numbers.below(u32::try_from(i + 1).expect("small")) as usize;
+            ids.swap(i, j);
+        }
+    }
+    let mut task = Task::new(TaskId(1), "bench".into(), 0);
+    let mut times: Vec<Duration> = Vec::with_capacity(shape.dependencies as usize);
+    let begin = now();
+    let before = IN_USE.load(Ordering::Relaxed);
+    while times.len() < shape.dependencies as usize && now() - begin < LONGEST {
+        let first = numbers.below(shape.classes - 1);
+        let second = first + 1 + numbers.below((shape.classes - 1 - first).min(shape.span));
+        let (outer, inner) = (ids[first as usize], ids[second as usize]);
+        let known = engine.graph().edges().len();
+        let start = now();
+        acquire(&mut engine, &mut task, outer);
+        acquire(&mut engine, &mut task, inner);
+        for class in [inner, outer] {
+            let instance = Instance(u64::try_from(class.index()).expect("small") + 1);
+            engine.step(&mut task, Event::Release { instance, place: Place::Line(1) });
+        }
+        let time = now() - start;
+        if engine.graph().edges().len() > known {
+            times.push(time);
+        }
+    }
+    let for_dependencies = IN_USE.load(Ordering::Relaxed) - before;
+    times.sort_unstable();
+    let done = times.len();
+    let at = |part: f64| times[((done - 1) as f64 * part) as usize].as_nanos() as f64 / 1000.0;
+    let mean = times.iter().sum::<Duration>().as_nanos() as f64 / done as f64 / 1000.0;
+    let searched = engine.graph().counters();
+    println!(
+        "{}  {done:>8}  {mean:>8.2} {:>7.2} {:>8.2} {:>9.2} {:>10.1}  {:>8.1} {:>8.1}  {:>5} {:>5}",
+        shape.name(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        searched.visited as f64 / done as f64,
+        searched.moved as f64 / done as f64,
+        for_classes / shape.classes as usize,
+        for_dependencies / done,
+    );
+}
+
+fn main() {
+    let quick = std::env::args().any(|arg| arg == "--quick");
+    println!(
+        "classes     deps  graph first      done   mean µs     p50      p99     p99.9        max   visited    moved  B/class B/dep"
+    );
+    for (classes, dependencies) in [(1_000, 10_000), (10_000, 100_000), (100_000, 1_000_000)] {
+        if quick && classes > 1_000 {
+            break;
+        }
+        for span in [classes, 100] {
+            for along in [true, false] {
+                measure(Shape { classes, dependencies, span, along });
+            }
+        }
+    }
+}
