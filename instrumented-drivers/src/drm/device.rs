@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lockdep::LockClass;
 
-use super::gem::DrmGemObject;
+use super::gem::{DrmGemObject, DrmGemObjectFuncs, GemPayload};
 use super::vma_manager::DrmVmaOffsetManager;
 use crate::dma_buf::{DmaBuf, DmaBufAttachment, SgTable};
 use crate::kernel::KernelCore;
@@ -28,16 +28,27 @@ pub trait DrmDriver: Any + Send + Sync {
     /// Its name.
     fn name(&self) -> &'static str;
 
+    /// A device was found: what the driver keeps for it ([`DrmDevice::private`]).
+    fn load(&self, _core: &Arc<KernelCore>) -> Arc<dyn Any + Send + Sync> {
+        Arc::new(())
+    }
+
     /// A file was opened.
     ///
     /// # Errors
     /// What the driver says.
-    fn open(&self) -> Result<DriverFile> {
+    fn open(&self, _dev: &DrmDevice) -> Result<DriverFile> {
         Ok(Box::new(()))
     }
 
     /// A file was closed; its handles are gone.
     fn postclose(&self, _file: &DriverFile) {}
+
+    /// `gem_create_object`: what the driver's objects are besides shmem objects, and its functions for them. `None`:
+    /// nothing, and the helper's.
+    fn gem_create_object(&self) -> Option<(Box<dyn GemPayload>, &'static dyn DrmGemObjectFuncs)> {
+        None
+    }
 
     /// A buffer object of this size.
     ///
@@ -79,6 +90,7 @@ pub struct DrmDevice {
     pub core: Arc<KernelCore>,
     /// The driver.
     pub driver: &'static dyn DrmDriver,
+    private: Arc<dyn Any + Send + Sync>,
     pub(super) object_name_lock: Mutex,
     /// Global names (flink); under `object_name_lock`.
     pub(super) names: KCell<Names>,
@@ -95,6 +107,7 @@ impl DrmDevice {
         Arc::new(DrmDevice {
             core: core.clone(),
             driver,
+            private: driver.load(core),
             object_name_lock: Mutex::new(&OBJECT_NAME_LOCK),
             names: KCell::new("the names of a device", Names::default()),
             vma_offset_manager: DrmVmaOffsetManager::default(),
@@ -102,6 +115,12 @@ impl DrmDevice {
             users: AtomicUsize::new(0),
             unloaded: AtomicBool::new(false),
         })
+    }
+
+    /// What the driver keeps for the device, if it is of this type.
+    #[must_use]
+    pub fn private<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.private.clone().downcast().ok()
     }
 
     /// True if both are one device.

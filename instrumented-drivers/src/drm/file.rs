@@ -74,7 +74,7 @@ impl DrmFile {
 /// -ENODEV if the driver was unloaded, or what it says.
 pub fn drm_open(dev: &Arc<DrmDevice>) -> Result<Arc<File>> {
     dev.module_get()?;
-    let driver = dev.driver.open().inspect_err(|_| dev.module_put())?;
+    let driver = dev.driver.open(dev).inspect_err(|_| dev.module_put())?;
     let file = File::new(&dev.core, FileMode::READ_WRITE, DrmFile::alloc(dev, driver));
     file.set_mapping(dev.mapping.clone());
     Ok(file)

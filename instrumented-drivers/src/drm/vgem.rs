@@ -48,7 +48,7 @@ impl DrmDriver for VgemDriver {
         "vgem"
     }
 
-    fn open(&self) -> Result<DriverFile> {
+    fn open(&self, _dev: &DrmDevice) -> Result<DriverFile> {
         reclaim::kmalloc()?;
         let fences = KCell::new("a vgem file's fences", BTreeMap::new());
         Ok(Box::new(VgemFile { fence_mutex: Mutex::new(&FENCE_MUTEX), fences }))
