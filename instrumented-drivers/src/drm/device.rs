@@ -50,6 +50,11 @@ pub trait DrmDriver: Any + Send + Sync {
         None
     }
 
+    /// False for a driver that renders only: it has ioctls of its own for new buffers.
+    fn has_dumb_buffers(&self) -> bool {
+        true
+    }
+
     /// A buffer object of this size.
     ///
     /// # Errors

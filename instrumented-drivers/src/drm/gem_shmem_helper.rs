@@ -149,26 +149,21 @@ pub(super) fn own_mutexes(obj: &DrmGemObject) -> bool {
 /// # Errors
 /// -EINVAL for size 0, -ENOMEM.
 pub fn drm_gem_shmem_create(dev: &Arc<DrmDevice>, size: usize) -> Result<Arc<DrmGemObject>> {
-    drm_gem_shmem_create_with(dev, size, false, Box::new(DrmGemShmemObject::default()))
+    __drm_gem_shmem_create(dev, size, false)
 }
 
-/// `__drm_gem_shmem_create`, for a driver whose object has more to it.
-///
-/// # Errors
-/// As [`drm_gem_shmem_create`].
-pub fn drm_gem_shmem_create_with(
-    dev: &Arc<DrmDevice>,
-    size: usize,
-    private: bool,
-    payload: Box<dyn GemPayload>,
-) -> Result<Arc<DrmGemObject>> {
+fn __drm_gem_shmem_create(dev: &Arc<DrmDevice>, size: usize, private: bool) -> Result<Arc<DrmGemObject>> {
     let size = page_align(size);
     if size == 0 {
         return Err(Errno::EINVAL);
     }
     reclaim::kmalloc()?;
     let filp = if private { None } else { Some(ShmemFile::setup(size)?) };
-    let obj = DrmGemObject::init(dev, size, filp, &DrmGemShmemFuncs, payload);
+    let (payload, funcs) = dev
+        .driver
+        .gem_create_object()
+        .unwrap_or_else(|| (Box::new(DrmGemShmemObject::default()), &DrmGemShmemFuncs));
+    let obj = DrmGemObject::init(dev, size, filp, funcs, payload);
     drm_gem_create_mmap_offset(&obj);
     Ok(obj)
 }
@@ -274,12 +269,17 @@ pub fn drm_gem_shmem_put_pages(obj: &Arc<DrmGemObject>) {
     put_pages_locked(obj, shmem);
 }
 
-fn drm_gem_shmem_pin_locked(obj: &Arc<DrmGemObject>) -> Result {
+/// `drm_gem_shmem_pin_locked`: the caller holds the reservation lock.
+///
+/// # Errors
+/// -ENOMEM (injected).
+pub fn drm_gem_shmem_pin_locked(obj: &Arc<DrmGemObject>) -> Result {
     dma_resv_assert_held(obj.resv());
     drm_gem_shmem_get_pages(obj)
 }
 
-fn drm_gem_shmem_unpin_locked(obj: &Arc<DrmGemObject>) {
+/// `drm_gem_shmem_unpin_locked`: the caller holds the reservation lock.
+pub fn drm_gem_shmem_unpin_locked(obj: &Arc<DrmGemObject>) {
     dma_resv_assert_held(obj.resv());
     drm_gem_shmem_put_pages(obj);
 }
@@ -505,8 +505,11 @@ fn drm_gem_shmem_vm_close(vma: &VmArea) {
 /// `drm_gem_shmem_dumb_create`: an object and a handle for it.
 ///
 /// # Errors
-/// -EINVAL for size 0, -ENOMEM, or what the driver says.
+/// -ENOSYS if the driver has no dumb buffers, -EINVAL for size 0, -ENOMEM, or what the driver says.
 pub fn drm_gem_shmem_dumb_create(file: &DrmFile, width: u32, height: u32, bpp: u32) -> Result<Handle> {
+    if !file.dev.driver.has_dumb_buffers() {
+        return Err(Errno::ENOSYS);
+    }
     let pitch = u64::from(width) * u64::from(bpp.div_ceil(8));
     let size = usize::try_from(pitch * u64::from(height)).map_err(|_| Errno::EINVAL)?;
     drm_gem_shmem_create_with_handle(file, size)
@@ -532,8 +535,7 @@ pub fn drm_gem_shmem_prime_import_sg_table(
     attach: &Arc<DmaBufAttachment>,
     table: &Arc<SgTable>,
 ) -> Result<Arc<DrmGemObject>> {
-    let payload = Box::new(DrmGemShmemObject::default());
-    let obj = drm_gem_shmem_create_with(dev, attach.dmabuf.size, true, payload)?;
+    let obj = __drm_gem_shmem_create(dev, attach.dmabuf.size, true)?;
     to_drm_gem_shmem_obj(&obj).sgt.swap(Some(table.clone()));
     Ok(obj)
 }

@@ -38,6 +38,7 @@ macro_rules! errnos {
 errnos! {
     EPERM = 1, "Not permitted.";
     ENOENT = 2, "No such file, name or object.";
+    ESRCH = 3, "Whoever asked for it is gone.";
     EINTR = 4, "Interrupted by a signal.";
     EIO = 5, "Input or output error.";
     EBADF = 9, "Not an open file.";
@@ -53,11 +54,13 @@ errnos! {
     ENOSPC = 28, "No space left.";
     ESPIPE = 29, "Illegal seek.";
     EDEADLK = 35, "Deadlock avoided: release everything of this context and try again.";
+    ENOSYS = 38, "The driver does not offer it.";
     EOVERFLOW = 75, "Value too large.";
     EBADFD = 77, "Not a file of the right kind.";
     EOPNOTSUPP = 95, "Operation not supported.";
     ETIMEDOUT = 110, "Timed out.";
     EALREADY = 114, "This context holds the lock already.";
+    ECANCELED = 125, "Given up before it was done.";
 }
 
 impl Errno {

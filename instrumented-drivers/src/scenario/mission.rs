@@ -27,6 +27,8 @@ pub enum Exporter {
     Vgem,
     /// The virtual display.
     Vkms,
+    /// The driver of Mali GPUs.
+    Panfrost,
     /// Video buffers in contiguous memory.
     Vb2DmaContig,
     /// Video buffers in scattered memory.
@@ -68,9 +70,10 @@ pub struct Cell {
 
 impl Exporter {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Vgem,
         Self::Vkms,
+        Self::Panfrost,
         Self::Vb2DmaContig,
         Self::Vb2DmaSg,
         Self::Vb2Vmalloc,
@@ -89,6 +92,7 @@ impl Exporter {
         match self {
             Self::Vgem => Driver::Vgem,
             Self::Vkms => Driver::Vkms,
+            Self::Panfrost => Driver::Panfrost,
             Self::Vb2DmaContig => Driver::VividDmaContig,
             Self::Vb2DmaSg => Driver::VividDmaSg,
             Self::Vb2Vmalloc => Driver::VividVmalloc,
@@ -109,7 +113,7 @@ impl Exporter {
     /// True if its buffers are objects of the shmem helper, whose locks depend on the regime.
     #[must_use]
     pub const fn is_shmem(self) -> bool {
-        matches!(self, Self::Vgem | Self::Vkms)
+        matches!(self, Self::Vgem | Self::Vkms | Self::Panfrost)
     }
 
     const fn is_camera(self) -> bool {
@@ -223,7 +227,7 @@ impl Cell {
         let handle = world.create(drm)?;
         match self.path {
             MapPath::DriverFd => {
-                let offset = init.mode_map_dumb(drm, handle)?;
+                let offset = init.driver_map_offset(drm, handle)?;
                 touch(world, drm, offset)?;
             }
             MapPath::DmaBufFd => {

@@ -129,7 +129,7 @@ impl World {
     /// A new buffer of [`BYTES`] in this file.
     #[track_caller]
     pub(super) fn create(&self, drm: Fd) -> Outcome<Handle> {
-        Ok(self.init.mode_create_dumb(drm, SIDE, SIDE, 32)?)
+        Ok(self.init.driver_create_buffer(drm, SIDE * SIDE * 4)?)
     }
 
     /// The buffer as a dma-buf, for reading and writing.

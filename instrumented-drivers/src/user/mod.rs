@@ -24,6 +24,7 @@
 //! nothing takes a lock on the way out, nothing is reported.
 
 mod heaps;
+mod panfrost;
 mod process;
 mod video;
 
@@ -36,6 +37,7 @@ use crate::dma_buf::heaps::{DmaHeaps, cma_heap, system_heap};
 use crate::dma_buf::resv::dma_resv_lockdep;
 use crate::dma_buf::udmabuf;
 use crate::drm::device::DrmDevice;
+use crate::drm::panfrost::PanfrostDriver;
 use crate::drm::vgem::VgemDriver;
 use crate::drm::vkms::VkmsDriver;
 use crate::kernel::errno::Result;
@@ -52,6 +54,8 @@ pub enum Driver {
     Vgem,
     /// A second driver on the shmem helper.
     Vkms,
+    /// A GPU's driver.
+    Panfrost,
     /// Its `mmap` forwards to `dma_buf_mmap`.
     Importer,
     /// A camera whose buffers are from `vmalloc`.
@@ -70,7 +74,7 @@ pub enum Driver {
 
 impl Driver {
     /// The drivers that export buffers.
-    pub const EXPORTERS: [Self; 2] = [Self::Vgem, Self::Vkms];
+    pub const EXPORTERS: [Self; 3] = [Self::Vgem, Self::Vkms, Self::Panfrost];
 
     /// The cameras, one for each allocator of their buffers.
     pub const CAMERAS: [Self; 3] = [Self::VividDmaContig, Self::VividDmaSg, Self::VividVmalloc];
@@ -81,6 +85,7 @@ impl Driver {
         match self {
             Driver::Vgem => "vgem",
             Driver::Vkms => "vkms",
+            Driver::Panfrost => "panfrost",
             Driver::Importer => "importer",
             Driver::VividVmalloc => videobuf2::vmalloc::EXP_NAME,
             Driver::VividDmaContig => videobuf2::dma_contig::EXP_NAME,
@@ -97,6 +102,7 @@ pub struct Kernel {
     core: Arc<KernelCore>,
     vgem: Arc<DrmDevice>,
     vkms: Arc<DrmDevice>,
+    panfrost: Arc<DrmDevice>,
     video: VideoDevices,
     heaps: Arc<DmaHeaps>,
 }
@@ -110,8 +116,9 @@ impl Kernel {
         let core = KernelCore::new(policy, shmem);
         let vgem = DrmDevice::register(&core, &VgemDriver);
         let vkms = DrmDevice::register(&core, &VkmsDriver);
+        let panfrost = DrmDevice::register(&core, &PanfrostDriver);
         let video = VideoDevices::register(&core);
-        Kernel { core, vgem, vkms, video, heaps: Arc::default() }
+        Kernel { core, vgem, vkms, panfrost, video, heaps: Arc::default() }
     }
 
     /// The boot step that records the documented lock order, so that the first violation is found.
@@ -139,6 +146,7 @@ impl Kernel {
         match driver {
             Driver::Vgem => Some(&self.vgem),
             Driver::Vkms => Some(&self.vkms),
+            Driver::Panfrost => Some(&self.panfrost),
             _ => None,
         }
     }

@@ -36,6 +36,7 @@ pub(super) struct Inner {
     pub(super) core: Arc<KernelCore>,
     vgem: Arc<DrmDevice>,
     vkms: Arc<DrmDevice>,
+    panfrost: Arc<DrmDevice>,
     video: VideoDevices,
     heaps: Arc<DmaHeaps>,
     pub(super) mm: Arc<Mm>,
@@ -53,6 +54,7 @@ impl Process {
             core: kernel.core.clone(),
             vgem: kernel.vgem.clone(),
             vkms: kernel.vkms.clone(),
+            panfrost: kernel.panfrost.clone(),
             video: kernel.video.clone(),
             heaps: kernel.heaps.clone(),
             mm: Mm::new(&kernel.core),
@@ -69,6 +71,7 @@ impl Process {
             let file = match driver {
                 Driver::Vgem => drm_open(&self.0.vgem)?,
                 Driver::Vkms => drm_open(&self.0.vkms)?,
+                Driver::Panfrost => drm_open(&self.0.panfrost)?,
                 Driver::Importer => importer_open(&self.0.core),
                 Driver::VividVmalloc | Driver::VividDmaContig | Driver::VividDmaSg => {
                     self.0.video.open(&self.0.core, driver).ok_or(Errno::ENODEV)?
@@ -117,7 +120,7 @@ impl Process {
     /// `DRM_IOCTL_MODE_CREATE_DUMB`.
     ///
     /// # Errors
-    /// -EBADF, -ENOTTY, -EINVAL for size 0, -ENOMEM.
+    /// -EBADF, -ENOTTY, -ENOSYS if the driver has none, -EINVAL for size 0, -ENOMEM.
     pub fn mode_create_dumb(&self, fd: Fd, width: u32, height: u32, bpp: u32) -> Result<Handle> {
         self.with_drm(fd, |file| drm_gem_shmem_dumb_create(file, width, height, bpp))
     }
@@ -347,6 +350,7 @@ impl Process {
             core: self.0.core.clone(),
             vgem: self.0.vgem.clone(),
             vkms: self.0.vkms.clone(),
+            panfrost: self.0.panfrost.clone(),
             video: self.0.video.clone(),
             heaps: self.0.heaps.clone(),
             mm,
@@ -407,7 +411,7 @@ impl Process {
         })
     }
 
-    fn with_drm<R>(&self, fd: Fd, f: impl FnOnce(&DrmFile) -> Result<R>) -> Result<R> {
+    pub(super) fn with_drm<R>(&self, fd: Fd, f: impl FnOnce(&DrmFile) -> Result<R>) -> Result<R> {
         self.with_file(fd, |file| f(file.private().ok_or(Errno::ENOTTY)?))
     }
 

@@ -25,7 +25,7 @@ fn export(
     instrumented_drivers::kernel::file::Fd,
 )> {
     let dev = process.open(driver)?;
-    let handle = process.mode_create_dumb(dev, 256, 256, 32)?;
+    let handle = process.driver_create_buffer(dev, 256 * 1024)?;
     let buffer = process.prime_handle_to_fd(dev, handle, DRM_RDWR)?;
     Ok((dev, handle, buffer))
 }
@@ -59,8 +59,8 @@ fn map_buffer(process: &Process, driver: Driver) -> Result {
 
 fn map_device(process: &Process, driver: Driver) -> Result {
     let dev = process.open(driver)?;
-    let handle = process.mode_create_dumb(dev, 256, 256, 32)?;
-    let offset = process.mode_map_dumb(dev, handle)?;
+    let handle = process.driver_create_buffer(dev, 256 * 1024)?;
+    let offset = process.driver_map_offset(dev, handle)?;
     let address = process.mmap(dev, LEN, offset, MapFlags::SHARED)?;
     process.write_byte(address, 1).expect("the page is there");
     process.munmap(address, LEN)
@@ -158,8 +158,13 @@ fn an_import_is_mapped_through_dma_buf_mmap_with_the_same_verdict() {
     if !lockdep::ENABLED {
         return;
     }
-    let pairs =
-        [(Driver::Vgem, Driver::Vkms), (Driver::Vkms, Driver::Vgem), (Driver::Vgem, Driver::Importer)];
+    let pairs = [
+        (Driver::Vgem, Driver::Vkms),
+        (Driver::Vkms, Driver::Vgem),
+        (Driver::Vgem, Driver::Importer),
+        (Driver::Panfrost, Driver::Vkms),
+        (Driver::Vkms, Driver::Panfrost),
+    ];
     for (policy, shmem) in all() {
         for (exporter, importer) in pairs {
             let (ended, reports, kernel) =
