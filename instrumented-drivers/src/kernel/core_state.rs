@@ -10,9 +10,11 @@ use lockdep::raw;
 
 use super::cell::KCell;
 use super::file::File;
+use super::kthread::Background;
 use super::live::{Live, LiveObjects};
 use super::locking::{self, Mutex, sleep_class};
 use super::mm::Mm;
+use super::shrinker::Shrinkers;
 use super::vmalloc::VmallocSpace;
 use crate::dma_buf::fence::FenceStub;
 use crate::policy::{LockingPolicy, ShmemLocking};
@@ -43,6 +45,8 @@ pub struct KernelCore {
     pub(crate) db_list: KCell<Vec<Weak<File>>>,
     pub(crate) stub: FenceStub,
     pub(crate) vmalloc: VmallocSpace,
+    pub(crate) shrinkers: Shrinkers,
+    pub(crate) background: Background,
     mmap_log: parking_lot::Mutex<Vec<MmapEntry>>,
     warnings: parking_lot::Mutex<Vec<String>>,
     /// Keeps every address space's memory until the end, so that no two of them are one lock instance.
@@ -64,6 +68,8 @@ impl KernelCore {
             db_list: KCell::new("the list of dma-bufs", Vec::new()),
             stub: FenceStub::new(),
             vmalloc: VmallocSpace::default(),
+            shrinkers: Shrinkers::default(),
+            background: Background::default(),
             mmap_log: parking_lot::Mutex::default(),
             warnings: parking_lot::Mutex::default(),
             address_spaces: parking_lot::Mutex::default(),
@@ -114,6 +120,7 @@ impl KernelCore {
     /// Cuts the circles of a world that was left in the middle (after a panic): buffers that hold their exporter,
     /// which holds them; address spaces that know this kernel, which keeps them.
     pub(crate) fn abandon(&self) {
+        self.background.stop();
         for mm in self.address_spaces.lock().drain(..) {
             mm.abandon();
         }

@@ -116,6 +116,20 @@ pub fn softirq<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Runs `f` as a hard interrupt on this CPU; interrupts stay off meanwhile.
+pub fn hardirq<R>(f: impl FnOnce() -> R) -> R {
+    struct Leave(bool);
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            IRQS_OFF.set(self.0);
+            irq_exit();
+        }
+    }
+    irq_enter(false);
+    let _leave = Leave(IRQS_OFF.replace(true));
+    f()
+}
+
 /// Forgets the state of a CPU whose code panicked.
 pub(crate) fn reset() {
     IRQS_OFF.set(false);

@@ -5,7 +5,8 @@
 //! |---|---|
 //! | [`locking`] | `kernel/locking/` |
 //! | [`task`], [`irq`] | task work, the syscall boundary, interrupt state |
-//! | [`reclaim`], [`gfp`] | `fs_reclaim` and the allocators' hooks |
+//! | `kthread`, `wait`, `workqueue`, `irq_thread` | threads of the kernel, and what they wait for and work on |
+//! | [`reclaim`], [`gfp`], [`shrinker`] | `fs_reclaim` and the allocators' hooks, drivers that give memory back |
 //! | [`mod@file`], [`poll`] | `fs/file_table.c`, `fs/select.c`, wait queues |
 //! | [`mm`] | `mm/mmap.c`, `kernel/fork.c`, the page fault |
 //! | [`shmem`], [`memfd`] | `mm/shmem.c`, `mm/memfd.c`: memory that is really shared |
@@ -25,6 +26,8 @@ pub mod fault;
 pub mod file;
 pub mod gfp;
 pub mod irq;
+pub(crate) mod irq_thread;
+pub(crate) mod kthread;
 pub mod live;
 pub mod locking;
 pub mod memfd;
@@ -32,8 +35,11 @@ pub mod mm;
 pub mod poll;
 pub mod reclaim;
 pub mod shmem;
+pub mod shrinker;
 pub mod task;
 pub mod vmalloc;
+pub(crate) mod wait;
+pub(crate) mod workqueue;
 
 mod core_state;
 
