@@ -56,18 +56,20 @@ pub fn drm_gem_shmem_purge(obj: &Arc<DrmGemObject>) -> bool {
     let shmem = to_drm_gem_shmem_obj(obj);
     if !own_mutexes(obj) {
         dma_resv_assert_held(obj.resv());
-        purge_locked(obj, shmem);
+        drm_gem_shmem_purge_locked(obj);
         return true;
     }
     if !shmem.pages_lock.trylock() {
         return false;
     }
-    purge_locked(obj, shmem);
+    drm_gem_shmem_purge_locked(obj);
     shmem.pages_lock.unlock();
     true
 }
 
-fn purge_locked(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject) {
+/// `drm_gem_shmem_purge_locked` (A): the caller holds the lock of the pages.
+pub(super) fn drm_gem_shmem_purge_locked(obj: &Arc<DrmGemObject>) {
+    let shmem = to_drm_gem_shmem_obj(obj);
     obj.dev.core.warn_on(!drm_gem_shmem_is_purgeable(obj), "a shmem object is purged that must not be");
     if let Some(table) = shmem.sgt.take() {
         sg_free_table(table);

@@ -189,12 +189,13 @@ impl Kernel {
         self.core.warnings()
     }
 
-    /// Asserts that every object was freed and nothing was warned about.
+    /// Asserts that every object was freed and nothing was warned about, once all work in the background is done.
     ///
     /// # Panics
     /// If not.
     #[track_caller]
     pub fn assert_no_leaks(&self) {
+        self.settle();
         assert_eq!(self.live().all(), [], "objects that were never freed");
         assert_eq!(self.warnings(), Vec::<String>::new(), "kernel warnings");
     }

@@ -9,8 +9,8 @@ use crate::drm::file::Handle;
 use crate::drm::gem_shmem_helper::drm_gem_shmem_dumb_create;
 use crate::drm::panfrost::device::PanfrostDevice;
 use crate::drm::panfrost::drv::{
-    PanfrostParam, panfrost_ioctl_create_bo, panfrost_ioctl_get_bo_offset, panfrost_ioctl_get_param,
-    panfrost_ioctl_mmap_bo,
+    PanfrostMadv, PanfrostParam, panfrost_ioctl_create_bo, panfrost_ioctl_get_bo_offset,
+    panfrost_ioctl_get_param, panfrost_ioctl_madvise, panfrost_ioctl_mmap_bo,
 };
 use crate::drm::panfrost::gem::PANFROST_BO_NOEXEC;
 use crate::kernel::errno::Result;
@@ -21,6 +21,15 @@ impl Kernel {
     #[must_use]
     pub fn panfrost(&self) -> Arc<PanfrostDevice> {
         PanfrostDevice::of(&self.panfrost)
+    }
+
+    /// Waits until no thread of the kernel and no simulated device has anything left to do, other than to wait for
+    /// something that the caller has to bring about.
+    ///
+    /// # Panics
+    /// With the panic of such a thread, if one panicked.
+    pub fn settle(&self) {
+        self.core.background.settle();
     }
 }
 
@@ -71,5 +80,13 @@ impl Process {
     /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EINVAL.
     pub fn panfrost_get_bo_offset(&self, fd: Fd, handle: Handle) -> Result<u64> {
         self.with_drm(fd, |file| panfrost_ioctl_get_bo_offset(file, handle))
+    }
+
+    /// `DRM_IOCTL_PANFROST_MADVISE`: true unless the content was thrown away before.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EINVAL if the object has other users, -EINTR (injected).
+    pub fn panfrost_madvise(&self, fd: Fd, handle: Handle, madv: PanfrostMadv) -> Result<bool> {
+        self.with_drm(fd, |file| panfrost_ioctl_madvise(file, handle, madv))
     }
 }

@@ -16,6 +16,7 @@ use crate::drm::gem::DrmGemObject;
 use crate::kernel::KernelCore;
 use crate::kernel::cell::KCell;
 use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class};
+use crate::kernel::shrinker::Shrinker;
 
 static SHRINKER_LOCK: LockClass = sleep_class("&pfdev->shrinker_lock");
 static AS_LOCK: LockClass = spin_class("&pfdev->as_lock");
@@ -24,6 +25,7 @@ static AS_LOCK: LockClass = spin_class("&pfdev->as_lock");
 #[derive(Debug, Default)]
 pub struct Bugs {
     pin_locks_again: AtomicBool,
+    purge_locks_pages_first: AtomicBool,
 }
 
 impl Bugs {
@@ -34,6 +36,15 @@ impl Bugs {
 
     pub(super) fn pin_locks_again(&self) -> bool {
         self.pin_locks_again.load(Ordering::Relaxed)
+    }
+
+    /// The shrinker locks an object's pages before its mappings; `madvise` does it the other way round (until v5.10).
+    pub fn set_purge_locks_pages_first(&self) {
+        self.purge_locks_pages_first.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn purge_locks_pages_first(&self) -> bool {
+        self.purge_locks_pages_first.load(Ordering::Relaxed)
     }
 }
 
@@ -56,7 +67,7 @@ pub struct PanfrostDevice {
 impl PanfrostDevice {
     /// `panfrost_device_init`.
     pub(super) fn init(core: &Arc<KernelCore>) -> Arc<Self> {
-        Arc::new(PanfrostDevice {
+        let pfdev = Arc::new(PanfrostDevice {
             core: core.clone(),
             hw: Hw::default(),
             bugs: Bugs::default(),
@@ -64,7 +75,10 @@ impl PanfrostDevice {
             shrinker_list: KCell::new("the list of objects to purge", Vec::new()),
             as_lock: SpinLock::new(&AS_LOCK),
             spaces: KCell::new("the address spaces of a GPU", AddressSpaces::default()),
-        })
+        });
+        let shrinker: Arc<dyn Shrinker> = pfdev.clone();
+        core.shrinkers.register(Arc::downgrade(&shrinker));
+        pfdev
     }
 
     /// Of a panfrost device.

@@ -14,6 +14,7 @@ use super::gem::{
 };
 use super::hw::{ADDRESS_SPACES, PAGE};
 use super::mmu::{PanfrostMmu, panfrost_mmu_ctx_create, panfrost_mmu_ctx_put};
+use crate::dma_buf::resv::{dma_resv_lock_interruptible, dma_resv_unlock};
 use crate::dma_buf::{DmaBufAttachment, SgTable};
 use crate::drm::device::{DriverFile, DrmDevice, DrmDriver};
 use crate::drm::file::{DrmFile, Handle};
@@ -21,6 +22,7 @@ use crate::drm::gem::{
     DrmGemObject, DrmGemObjectFuncs, GemPayload, drm_gem_create_mmap_offset, drm_gem_object_put,
 };
 use crate::drm::gem_handle::{drm_gem_handle_create, drm_gem_object_lookup};
+use crate::drm::gem_shmem_memory::drm_gem_shmem_madvise;
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::reclaim;
@@ -181,6 +183,72 @@ pub fn panfrost_ioctl_get_bo_offset(file: &DrmFile, handle: Handle) -> Result<u6
     let address = mapping.gpu_address();
     panfrost_gem_mapping_put(mapping);
     Ok(address)
+}
+
+/// What a program says about an object's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PanfrostMadv {
+    /// `PANFROST_MADV_WILLNEED`.
+    WillNeed,
+    /// `PANFROST_MADV_DONTNEED`: it may be thrown away when memory is short.
+    DontNeed,
+}
+
+/// `panfrost_ioctl_madvise`: true unless the content was thrown away before.
+///
+/// # Errors
+/// -ENOENT if the handle is unknown, -EINVAL for `DontNeed` if the object has other users, -EINTR (injected).
+pub fn panfrost_ioctl_madvise(file: &DrmFile, handle: Handle, madv: PanfrostMadv) -> Result<bool> {
+    let panfrost = PanfrostFilePriv::of(file)?;
+    let obj = drm_gem_object_lookup(file, handle).ok_or(Errno::ENOENT)?;
+    let result = madvise(panfrost, &obj, madv);
+    drm_gem_object_put(obj);
+    result
+}
+
+/// The middle of `panfrost_ioctl_madvise`, which it shows.
+#[track_caller]
+fn madvise(file: &PanfrostFilePriv, obj: &Arc<DrmGemObject>, madv: PanfrostMadv) -> Result<bool> {
+    let (pfdev, bo) = (&file.pfdev, to_panfrost_bo(obj));
+    let resv_locked = pfdev.core.shmem.on_reservation_lock();
+    if resv_locked {
+        dma_resv_lock_interruptible(obj.resv(), None)?;
+    }
+    pfdev.shrinker_lock.lock();
+    bo.mappings_lock.lock();
+    let result = may_be_advised(file, bo, madv).map(|()| {
+        let kept = drm_gem_shmem_madvise(obj, i32::from(madv == PanfrostMadv::DontNeed));
+        if kept {
+            pfdev.shrinker_list.with(|list| {
+                list.retain(|other| !Arc::ptr_eq(other, obj));
+                list.extend((madv == PanfrostMadv::DontNeed).then(|| obj.clone()));
+            });
+        }
+        kept
+    });
+    bo.mappings_lock.unlock();
+    pfdev.shrinker_lock.unlock();
+    if resv_locked {
+        dma_resv_unlock(obj.resv());
+    }
+    result
+}
+
+/// Only the only user of an object can say that nobody needs it.
+fn may_be_advised(file: &PanfrostFilePriv, bo: &PanfrostGemObject, madv: PanfrostMadv) -> Result {
+    if madv == PanfrostMadv::WillNeed {
+        return Ok(());
+    }
+    bo.mappings.with(|mappings| match mappings.as_slice() {
+        [only] => {
+            let foreign = !Arc::ptr_eq(&only.mmu, &file.mmu);
+            if file.pfdev.core.warn_on(foreign, "an object's only GPU mapping is in a foreign file") {
+                return Err(Errno::EINVAL);
+            }
+            Ok(())
+        }
+        _ => Err(Errno::EINVAL),
+    })
 }
 
 crate::kernel::opaque_debug!(PanfrostFilePriv);

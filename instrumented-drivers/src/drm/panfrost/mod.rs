@@ -7,6 +7,7 @@
 //! | [`device`] | `panfrost_device.c` |
 //! | [`drv`] | `panfrost_drv.c`: the ioctls |
 //! | [`gem`] | `panfrost_gem.c`: buffer objects and their place in each file's GPU address space |
+//! | [`gem_shrinker`] | `panfrost_gem_shrinker.c`: objects that nobody needs are purged |
 //! | [`mmu`] | `panfrost_mmu.c`: GPU address spaces |
 //! | [`hw`] | the GPU itself |
 //!
@@ -23,6 +24,7 @@
 pub mod device;
 pub mod drv;
 pub mod gem;
+pub mod gem_shrinker;
 pub mod hw;
 pub mod mmu;
 

@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The GPU's driver from outside.
+
+mod bo;
+mod common;
+mod purge;
