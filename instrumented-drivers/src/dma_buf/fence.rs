@@ -12,8 +12,9 @@
 //!
 //! Kernel counterpart: `drivers/dma-buf/dma-fence.c`, `dma-fence-array.c`, `dma-fence-unwrap.c`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::any::Any;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 
 use lockdep::LockClass;
@@ -49,9 +50,18 @@ pub struct DmaFence {
     /// The number in the context.
     pub seqno: u64,
     kind: Kind,
-    callbacks: KCell<Vec<FenceCallback>>,
+    /// 0, or why it was signalled without having been done.
+    error: AtomicI32,
+    /// Under the fence's lock.
+    callbacks: KCell<Vec<(FenceCallbackId, FenceCallback)>>,
+    /// What the fence is a part of, if its driver wants to find that again.
+    container: OnceLock<Weak<dyn Any + Send + Sync>>,
     live: Option<Live>,
 }
+
+/// Names a callback of a fence, to remove it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FenceCallbackId(u64);
 
 static CONTEXTS: AtomicU64 = AtomicU64::new(1);
 
@@ -83,7 +93,26 @@ impl DmaFence {
 
     fn build(lock: Arc<SpinLock>, context: u64, seqno: u64, kind: Kind, live: Option<Live>) -> Self {
         let callbacks = KCell::new("a fence's callbacks", Vec::new());
-        DmaFence { lock, context, seqno, kind, callbacks, live }
+        let (error, container) = (AtomicI32::new(0), OnceLock::new());
+        DmaFence { lock, context, seqno, kind, error, callbacks, container, live }
+    }
+
+    /// Why it was signalled without having been done, if so.
+    #[must_use]
+    pub fn error(&self) -> Option<Errno> {
+        let errno = self.error.load(Ordering::Acquire);
+        (errno != 0).then(|| Errno::from_number(errno))
+    }
+
+    /// Says what the fence is a part of; once.
+    pub(crate) fn set_container(&self, container: Weak<dyn Any + Send + Sync>) {
+        let set = self.container.set(container);
+        debug_assert!(set.is_ok(), "a fence is a part of one thing");
+    }
+
+    /// `container_of`: what the fence is a part of, if it is of this type.
+    pub(crate) fn container<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.container.get()?.upgrade()?.downcast().ok()
     }
 
     /// `dma_fence_is_signaled`.
@@ -142,19 +171,26 @@ pub fn dma_fence_signal_locked(fence: &DmaFence) -> Result {
     if signaled.swap(true, Ordering::AcqRel) {
         return Err(Errno::EINVAL);
     }
-    for callback in fence.callbacks.replace(Vec::new()) {
+    for (_, callback) in fence.callbacks.replace(Vec::new()) {
         callback();
     }
     Ok(())
+}
+
+/// `dma_fence_set_error`: before it is signalled.
+pub fn dma_fence_set_error(fence: &DmaFence, error: Errno) {
+    fence.error.store(error.number(), Ordering::Release);
 }
 
 /// `dma_fence_add_callback`.
 ///
 /// # Errors
 /// -ENOENT if the fence is signalled already; the callback is dropped without a run.
-pub fn dma_fence_add_callback(fence: &DmaFence, callback: FenceCallback) -> Result {
+pub fn dma_fence_add_callback(fence: &DmaFence, callback: FenceCallback) -> Result<FenceCallbackId> {
+    static IDS: AtomicU64 = AtomicU64::new(1);
+    let id = FenceCallbackId(IDS.fetch_add(1, Ordering::Relaxed));
     if let Kind::Array(parts) = &fence.kind {
-        return add_array_callback(parts, callback);
+        return add_array_callback(parts, callback).map(|()| id);
     }
     if fence.is_signaled() {
         return Err(Errno::ENOENT);
@@ -162,10 +198,21 @@ pub fn dma_fence_add_callback(fence: &DmaFence, callback: FenceCallback) -> Resu
     let flags = fence.lock.lock_irqsave();
     let late = fence.is_signaled();
     if !late {
-        fence.callbacks.with(|callbacks| callbacks.push(callback));
+        fence.callbacks.with(|callbacks| callbacks.push((id, callback)));
     }
     fence.lock.unlock_irqrestore(flags);
-    if late { Err(Errno::ENOENT) } else { Ok(()) }
+    if late { Err(Errno::ENOENT) } else { Ok(id) }
+}
+
+/// `dma_fence_remove_callback`: true if it had not run. Not for a fence array.
+pub fn dma_fence_remove_callback(fence: &DmaFence, id: FenceCallbackId) -> bool {
+    let flags = fence.lock.lock_irqsave();
+    let removed = fence.callbacks.with(|callbacks| {
+        let at = callbacks.iter().position(|(other, _)| *other == id);
+        at.map(|at| callbacks.remove(at))
+    });
+    fence.lock.unlock_irqrestore(flags);
+    removed.is_some()
 }
 
 /// The callback runs when the last part signals.

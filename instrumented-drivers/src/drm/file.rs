@@ -14,6 +14,7 @@ use super::device::{DriverFile, DrmDevice};
 use super::gem::{DrmGemObject, drm_gem_mmap};
 use super::gem_handle::drm_gem_release;
 use super::prime::DrmPrimeFilePrivate;
+use super::syncobj::{DrmSyncobjTable, drm_syncobj_release};
 use crate::kernel::cell::KCell;
 use crate::kernel::errno::Result;
 use crate::kernel::file::{File, FileMode, FileOps};
@@ -37,6 +38,7 @@ pub struct DrmFile {
     pub(super) table_lock: SpinLock,
     /// Under `table_lock`. `None`: reserved, or about to go.
     pub(super) objects: KCell<BTreeMap<u32, Option<Arc<DrmGemObject>>>>,
+    pub(super) syncobjs: DrmSyncobjTable,
     driver: DriverFile,
     live: Live,
 }
@@ -51,6 +53,7 @@ impl DrmFile {
             prime: DrmPrimeFilePrivate::default(),
             table_lock: SpinLock::new(&TABLE_LOCK),
             objects: KCell::new("a file's handles", BTreeMap::new()),
+            syncobjs: DrmSyncobjTable::default(),
             driver,
             live: dev.core.born("drm_file"),
         }
@@ -95,6 +98,7 @@ impl FileOps for DrmFile {
 }
 
 fn drm_release(file: &DrmFile) {
+    drm_syncobj_release(file);
     drm_gem_release(file);
     file.dev.driver.postclose(&file.driver);
     file.dev.core.warn_on(!file.prime.is_empty(), "a closed file still knows dma-bufs");

@@ -12,6 +12,8 @@ pub mod gem_shmem_helper;
 pub mod gem_shmem_memory;
 pub mod panfrost;
 pub mod prime;
+pub mod sched;
+pub mod syncobj;
 pub mod vgem;
 pub mod vkms;
 pub mod vma_manager;

@@ -16,6 +16,7 @@ use super::locking::{self, Mutex, sleep_class};
 use super::mm::Mm;
 use super::shrinker::Shrinkers;
 use super::vmalloc::VmallocSpace;
+use super::workqueue::{Workqueue, work_class};
 use crate::dma_buf::fence::FenceStub;
 use crate::policy::{LockingPolicy, ShmemLocking};
 
@@ -47,12 +48,15 @@ pub struct KernelCore {
     pub(crate) vmalloc: VmallocSpace,
     pub(crate) shrinkers: Shrinkers,
     pub(crate) background: Background,
+    /// For work items that need no queue of their own.
+    pub(crate) system_wq: Workqueue,
     mmap_log: parking_lot::Mutex<Vec<MmapEntry>>,
     warnings: parking_lot::Mutex<Vec<String>>,
     /// Keeps every address space's memory until the end, so that no two of them are one lock instance.
     address_spaces: parking_lot::Mutex<Vec<Arc<Mm>>>,
 }
 
+static EVENTS: LockClass = work_class("(wq_completion)events");
 static DEBUGFS_LIST_MUTEX: LockClass = sleep_class("debugfs_list_mutex");
 /// Its name up to v6.9; P0 is older.
 static DB_LIST_LOCK: LockClass = sleep_class("db_list.lock");
@@ -60,6 +64,8 @@ static DB_LIST_LOCK: LockClass = sleep_class("db_list.lock");
 impl KernelCore {
     pub(crate) fn new(policy: LockingPolicy, shmem: ShmemLocking) -> Arc<Self> {
         let list = if policy == LockingPolicy::P0 { &DB_LIST_LOCK } else { &DEBUGFS_LIST_MUTEX };
+        let background = Background::default();
+        let system_wq = Workqueue::alloc_ordered(&background, "events", &EVENTS);
         Arc::new(KernelCore {
             policy,
             shmem,
@@ -69,7 +75,8 @@ impl KernelCore {
             stub: FenceStub::new(),
             vmalloc: VmallocSpace::default(),
             shrinkers: Shrinkers::default(),
-            background: Background::default(),
+            background,
+            system_wq,
             mmap_log: parking_lot::Mutex::default(),
             warnings: parking_lot::Mutex::default(),
             address_spaces: parking_lot::Mutex::default(),

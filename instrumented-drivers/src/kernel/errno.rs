@@ -64,6 +64,12 @@ errnos! {
 }
 
 impl Errno {
+    /// The error of this number.
+    #[must_use]
+    pub const fn from_number(number: i32) -> Self {
+        Errno(number)
+    }
+
     /// The number.
     #[must_use]
     pub const fn number(self) -> i32 {

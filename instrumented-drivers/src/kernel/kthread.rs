@@ -5,7 +5,7 @@
 //! A [`Kthread`] sleeps until it is poked, then runs its function once (a further poke meanwhile makes one more run).
 //! The thread is started by the first poke and inherits the validator of whoever poked; a kernel that never needs it
 //! has none. [`Background`] knows all threads of a kernel: whether any is busy, and how to end them. There is no
-//! clock anywhere: a thread waits for a condition or for a poke.
+//! clock anywhere: a thread waits for a condition or for a poke. A wait that has a time limit ends when nobody is busy.
 //!
 //! A panic (a finding instead of a certain hang) ends the thread; [`Background::settle`] passes it on.
 
@@ -17,12 +17,15 @@ use std::thread::{Builder, JoinHandle};
 use parking_lot::{Condvar, Mutex};
 
 use super::task::flush_delayed_work;
+use super::wait::Sleepers;
 
 #[derive(Default)]
 struct Activity {
     /// Pokes that have not been answered, and runs that have not ended.
     busy: usize,
     panic: Option<Box<dyn Any + Send>>,
+    /// Those whose time is up when nobody is busy any more.
+    watchers: Vec<Weak<Sleepers>>,
 }
 
 #[derive(Default)]
@@ -37,8 +40,12 @@ impl Counter {
     }
 
     fn end(&self) {
-        self.activity.lock().busy -= 1;
+        let mut activity = self.activity.lock();
+        activity.busy -= 1;
+        let quiet = if activity.busy == 0 { activity.watchers.clone() } else { Vec::new() };
+        drop(activity);
         self.changed.notify_all();
+        quiet.iter().filter_map(Weak::upgrade).for_each(|sleepers| sleepers.wake_all());
     }
 }
 
@@ -77,6 +84,18 @@ impl Background {
             drop(activity);
             resume_unwind(panic);
         }
+    }
+
+    /// True if nobody is busy. There is no clock; what has not happened by then does not happen in time.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.counter.activity.lock().busy == 0
+    }
+
+    /// From now on these are woken whenever the last thread becomes idle.
+    pub(crate) fn watch(&self, sleepers: &Arc<Sleepers>) {
+        let mut activity = self.counter.activity.lock();
+        activity.watchers.retain(|watcher| watcher.strong_count() > 0);
+        activity.watchers.push(Arc::downgrade(sleepers));
     }
 
     /// Ends all threads. Those that are idle are waited for; one that hangs in a lock is left to itself.

@@ -7,10 +7,13 @@
 //!
 //! Kernel counterpart: `kernel/sched/wait.c`, `kernel/sched/completion.c`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use lockdep::{LockClass, WaitType};
 use parking_lot::{Condvar, Mutex};
 
-use super::cell::KCell;
+use super::kthread::Background;
 use super::locking::SpinLock;
 
 /// Those who sleep. Whoever may have made a condition true wakes them all; each looks for itself.
@@ -44,13 +47,15 @@ impl Sleepers {
 /// `wait_queue_head_t`, for `wait_event`.
 pub(crate) struct WaitQueue {
     lock: SpinLock,
-    sleepers: Sleepers,
+    sleepers: Arc<Sleepers>,
 }
 
 impl WaitQueue {
-    /// A queue whose lock is of this class.
-    pub(crate) fn new(class: &'static LockClass) -> Self {
-        WaitQueue { lock: SpinLock::new(class), sleepers: Sleepers::default() }
+    /// A queue whose lock is of this class. Time limits are over when this background is quiet.
+    pub(crate) fn new(class: &'static LockClass, background: &Background) -> Self {
+        let sleepers = Arc::default();
+        background.watch(&sleepers);
+        WaitQueue { lock: SpinLock::new(class), sleepers }
     }
 
     /// `wake_up`.
@@ -60,17 +65,20 @@ impl WaitQueue {
         self.lock.unlock_irqrestore(flags);
     }
 
-    /// `wait_event`.
-    pub(crate) fn wait_event(&self, mut condition: impl FnMut() -> bool) {
+    /// `wait_event_timeout`: true if the condition came true, false if the time was up first.
+    pub(crate) fn wait_event_timeout(&self, background: &Background, condition: impl Fn() -> bool) -> bool {
         if condition() {
-            return;
+            return true;
         }
         self.sleepers.wait_until(|| {
             // Each round queues the task.
             let flags = self.lock.lock_irqsave();
             self.lock.unlock_irqrestore(flags);
-            condition()
+            // In this order: what happened just before the time was up counts.
+            let elapsed = background.is_quiet();
+            condition() || elapsed
         });
+        condition()
     }
 }
 
@@ -79,27 +87,25 @@ static WAIT: LockClass = LockClass::new("&x->wait").strict().waits(WaitType::Spi
 /// `struct completion`.
 pub(crate) struct Completion {
     wait_lock: SpinLock,
-    /// How many waiters may pass; under `wait_lock`.
-    done: KCell<u32>,
-    sleepers: Sleepers,
+    /// How many waiters may pass; under `wait_lock`, except for `reinit`.
+    done: AtomicU32,
+    sleepers: Arc<Sleepers>,
 }
 
 /// `complete_all` lets everybody pass for good.
 const ALL: u32 = u32::MAX / 2;
 
 impl Completion {
-    /// `init_completion`.
-    pub(crate) fn new() -> Self {
-        Completion {
-            wait_lock: SpinLock::new(&WAIT),
-            done: KCell::new("a completion", 0),
-            sleepers: Sleepers::default(),
-        }
+    /// `init_completion`. Time limits are over when this background is quiet.
+    pub(crate) fn new(background: &Background) -> Self {
+        let sleepers = Arc::default();
+        background.watch(&sleepers);
+        Completion { wait_lock: SpinLock::new(&WAIT), done: AtomicU32::new(0), sleepers }
     }
 
     /// `reinit_completion`. Takes no lock; nobody may wait.
     pub(crate) fn reinit(&self) {
-        self.done.set(0);
+        self.done.store(0, Ordering::Release);
     }
 
     /// `complete`.
@@ -115,7 +121,7 @@ impl Completion {
     #[track_caller]
     fn complete_with(&self, new: impl FnOnce(u32) -> u32) {
         let flags = self.wait_lock.lock_irqsave();
-        self.done.with(|done| *done = new(*done));
+        self.done.store(new(self.done.load(Ordering::Acquire)), Ordering::Release);
         self.sleepers.wake_all();
         self.wait_lock.unlock_irqrestore(flags);
     }
@@ -125,26 +131,26 @@ impl Completion {
         self.wait_unless(|| false);
     }
 
-    /// `wait_for_completion_timeout`, where `elapsed` says whether the time is up; false if it is. Whoever makes time
-    /// pass must [`wake`](Self::time_passes) the waiter.
-    pub(crate) fn wait_unless(&self, mut elapsed: impl FnMut() -> bool) -> bool {
-        let mut passed = false;
-        self.sleepers.wait_until(|| {
-            self.wait_lock.lock_irq();
-            passed = self.done.with(|done| {
-                let open = *done > 0;
-                *done -= u32::from(open && *done < ALL);
-                open
-            });
-            self.wait_lock.unlock_irq();
-            passed || elapsed()
-        });
-        passed
+    /// `wait_for_completion_timeout`: false if the time was up first.
+    pub(crate) fn wait_timeout(&self, background: &Background) -> bool {
+        self.wait_unless(|| background.is_quiet())
     }
 
-    /// Lets those who wait look whether their time is up.
-    pub(crate) fn time_passes(&self) {
-        self.sleepers.wake_all();
+    #[track_caller]
+    fn wait_unless(&self, elapsed: impl Fn() -> bool) -> bool {
+        let mut passed = false;
+        self.sleepers.wait_until(|| {
+            let elapsed = elapsed();
+            self.wait_lock.lock_irq();
+            let done = self.done.load(Ordering::Acquire);
+            passed = done > 0;
+            if passed && done < ALL {
+                self.done.store(done - 1, Ordering::Release);
+            }
+            self.wait_lock.unlock_irq();
+            passed || elapsed
+        });
+        passed
     }
 }
 
@@ -153,12 +159,14 @@ super::opaque_debug!(Sleepers, WaitQueue, Completion);
 #[cfg(test)]
 mod tests {
     use super::{Completion, Sleepers};
+    use crate::kernel::kthread::Background;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     #[test]
     fn each_complete_lets_one_waiter_pass_and_complete_all_everybody() {
-        let completion = Arc::new(Completion::new());
+        let background = Background::default();
+        let completion = Arc::new(Completion::new(&background));
         let passed = Arc::new(AtomicUsize::new(0));
         let waiters: Vec<_> = (0..3)
             .map(|_| {
@@ -174,12 +182,12 @@ mod tests {
         }
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
         assert_eq!(passed.load(Ordering::Relaxed), 3);
-        assert!(!completion.wait_unless(|| true), "all three were used up");
+        assert!(!completion.wait_timeout(&background), "all three were used up");
         completion.complete_all();
         completion.wait();
         completion.wait();
         completion.reinit();
-        assert!(!completion.wait_unless(|| true));
+        assert!(!completion.wait_timeout(&background));
     }
 
     #[test]

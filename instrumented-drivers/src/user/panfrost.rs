@@ -13,7 +13,13 @@ use crate::drm::panfrost::drv::{
     panfrost_ioctl_get_param, panfrost_ioctl_madvise, panfrost_ioctl_mmap_bo,
 };
 use crate::drm::panfrost::gem::PANFROST_BO_NOEXEC;
-use crate::kernel::errno::Result;
+use crate::drm::panfrost::submit::{
+    PanfrostSubmit, WaitTimeout, panfrost_ioctl_submit, panfrost_ioctl_wait_bo,
+};
+use crate::drm::syncobj::{
+    SyncobjHandle, drm_syncobj_create_ioctl, drm_syncobj_destroy_ioctl, drm_syncobj_wait_ioctl,
+};
+use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::Fd;
 
 impl Kernel {
@@ -88,5 +94,46 @@ impl Process {
     /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EINVAL if the object has other users, -EINTR (injected).
     pub fn panfrost_madvise(&self, fd: Fd, handle: Handle, madv: PanfrostMadv) -> Result<bool> {
         self.with_drm(fd, |file| panfrost_ioctl_madvise(file, handle, madv))
+    }
+
+    /// `DRM_IOCTL_PANFROST_SUBMIT`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, or as [`panfrost_ioctl_submit`].
+    pub fn panfrost_submit(&self, fd: Fd, args: &PanfrostSubmit) -> Result {
+        self.with_drm(fd, |file| panfrost_ioctl_submit(file, args))
+    }
+
+    /// `DRM_IOCTL_PANFROST_WAIT_BO`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENOENT, -EBUSY, -ETIMEDOUT, -EINTR (injected).
+    pub fn panfrost_wait_bo(&self, fd: Fd, handle: Handle, timeout: WaitTimeout) -> Result {
+        self.with_drm(fd, |file| panfrost_ioctl_wait_bo(file, handle, timeout))
+    }
+
+    /// `DRM_IOCTL_SYNCOBJ_CREATE`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENOMEM (injected).
+    pub fn syncobj_create(&self, fd: Fd, signaled: bool) -> Result<SyncobjHandle> {
+        self.with_drm(fd, |file| drm_syncobj_create_ioctl(file, signaled))
+    }
+
+    /// `DRM_IOCTL_SYNCOBJ_DESTROY`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -EINVAL.
+    pub fn syncobj_destroy(&self, fd: Fd, handle: SyncobjHandle) -> Result {
+        self.with_drm(fd, |file| drm_syncobj_destroy_ioctl(file, handle))
+    }
+
+    /// `DRM_IOCTL_SYNCOBJ_WAIT`: returns the error of the fence that was in it, if it has one (a program would find it
+    /// through a sync file).
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENOENT, -EINVAL if there is no fence in it, -EINTR (injected).
+    pub fn syncobj_wait(&self, fd: Fd, handle: SyncobjHandle) -> Result<Option<Errno>> {
+        self.with_drm(fd, |file| drm_syncobj_wait_ioctl(file, handle))
     }
 }

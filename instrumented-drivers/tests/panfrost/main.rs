@@ -3,4 +3,5 @@
 
 mod bo;
 mod common;
+mod jobs;
 mod purge;

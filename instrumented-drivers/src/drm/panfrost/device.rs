@@ -4,20 +4,24 @@
 //!
 //! Kernel counterpart: `drivers/gpu/drm/panfrost/panfrost_device.c`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use lockdep::LockClass;
 
-use super::hw::Hw;
-use super::mmu::AddressSpaces;
+use super::hw::{Hw, Lines};
+use super::job::{JobSlots, panfrost_job_irq_handler, panfrost_job_irq_handler_thread};
+use super::mmu::{AddressSpaces, panfrost_mmu_irq_handler, panfrost_mmu_irq_handler_thread};
+use super::reset::{Reset, panfrost_device_reset};
 use crate::drm::device::DrmDevice;
 use crate::drm::gem::DrmGemObject;
 use crate::kernel::KernelCore;
 use crate::kernel::cell::KCell;
+use crate::kernel::irq_thread::{IrqAction, IrqReturn};
 use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class};
 use crate::kernel::shrinker::Shrinker;
 
+static SCHED_LOCK: LockClass = sleep_class("&pfdev->sched_lock");
 static SHRINKER_LOCK: LockClass = sleep_class("&pfdev->shrinker_lock");
 static AS_LOCK: LockClass = spin_class("&pfdev->as_lock");
 
@@ -26,6 +30,7 @@ static AS_LOCK: LockClass = spin_class("&pfdev->as_lock");
 pub struct Bugs {
     pin_locks_again: AtomicBool,
     purge_locks_pages_first: AtomicBool,
+    annotate_faults: AtomicBool,
 }
 
 impl Bugs {
@@ -46,6 +51,17 @@ impl Bugs {
     pub(super) fn purge_locks_pages_first(&self) -> bool {
         self.purge_locks_pages_first.load(Ordering::Relaxed)
     }
+
+    /// Tells the validator that the handling of a GPU page fault is something that fences depend on, which the kernel
+    /// does not. Then it sees what is wrong with it: who waits for a fence under an object's reservation lock waits
+    /// for the fault handler, which wants that lock.
+    pub fn set_annotate_faults(&self) {
+        self.annotate_faults.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn annotate_faults(&self) -> bool {
+        self.annotate_faults.load(Ordering::Relaxed)
+    }
 }
 
 /// `struct panfrost_device`.
@@ -53,29 +69,65 @@ pub struct PanfrostDevice {
     /// The kernel it is in.
     pub core: Arc<KernelCore>,
     /// The GPU.
-    pub hw: Hw,
+    pub hw: Arc<Hw>,
     /// None, unless a test wants some.
     pub bugs: Bugs,
+    pub(super) sched_lock: Mutex,
     pub(super) shrinker_lock: Mutex,
     /// The objects whose content nobody needs; under `shrinker_lock`.
     pub(super) shrinker_list: KCell<Vec<Arc<DrmGemObject>>>,
     pub(super) as_lock: SpinLock,
     /// Under `as_lock`.
     pub(super) spaces: KCell<AddressSpaces>,
+    /// The slots that were switched off by a page fault that nobody could handle. Changed under `as_lock`.
+    pub(super) as_faulty_mask: AtomicU32,
+    pub(super) js: JobSlots,
+    pub(super) reset: Reset,
+}
+
+/// `devm_request_threaded_irq`, three times.
+fn lines(pfdev: &Arc<PanfrostDevice>) -> Lines {
+    fn with<R>(pfdev: &Weak<PanfrostDevice>, f: fn(&PanfrostDevice) -> R) -> Option<R> {
+        pfdev.upgrade().map(|pfdev| f(&pfdev))
+    }
+    let [a, b, c, d] = core::array::from_fn(|_| Arc::downgrade(pfdev));
+    let background = &pfdev.core.background;
+    Lines {
+        job: IrqAction::request_threaded(
+            background,
+            "panfrost-job",
+            move || with(&a, panfrost_job_irq_handler).unwrap_or(IrqReturn::None),
+            move || with(&b, panfrost_job_irq_handler_thread).unwrap_or_default(),
+        ),
+        mmu: IrqAction::request_threaded(
+            background,
+            "panfrost-mmu",
+            move || with(&c, panfrost_mmu_irq_handler).unwrap_or(IrqReturn::None),
+            move || with(&d, panfrost_mmu_irq_handler_thread).unwrap_or_default(),
+        ),
+        gpu: IrqAction::request(|| IrqReturn::None),
+    }
 }
 
 impl PanfrostDevice {
     /// `panfrost_device_init`.
     pub(super) fn init(core: &Arc<KernelCore>) -> Arc<Self> {
-        let pfdev = Arc::new(PanfrostDevice {
+        let reset_wq = Reset::wq(core);
+        let pfdev = Arc::new_cyclic(|pfdev| PanfrostDevice {
             core: core.clone(),
-            hw: Hw::default(),
+            hw: Hw::new(&core.background),
             bugs: Bugs::default(),
+            sched_lock: Mutex::new(&SCHED_LOCK),
             shrinker_lock: Mutex::new(&SHRINKER_LOCK),
             shrinker_list: KCell::new("the list of objects to purge", Vec::new()),
             as_lock: SpinLock::new(&AS_LOCK),
             spaces: KCell::new("the address spaces of a GPU", AddressSpaces::default()),
+            as_faulty_mask: AtomicU32::new(0),
+            js: JobSlots::init(core, &reset_wq),
+            reset: Reset::new(reset_wq, Weak::clone(pfdev)),
         });
+        pfdev.hw.connect(lines(&pfdev));
+        panfrost_device_reset(&pfdev);
         let shrinker: Arc<dyn Shrinker> = pfdev.clone();
         core.shrinkers.register(Arc::downgrade(&shrinker));
         pfdev
@@ -91,6 +143,13 @@ impl PanfrostDevice {
             Some(pfdev) => pfdev,
             None => panic!("internal error: not a panfrost device"),
         }
+    }
+}
+
+impl Drop for PanfrostDevice {
+    fn drop(&mut self) {
+        // Ends what still runs in the GPU, so that its threads can end.
+        self.hw.soft_reset();
     }
 }
 

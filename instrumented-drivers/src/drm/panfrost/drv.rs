@@ -12,7 +12,8 @@ use super::gem::{
     PANFROST_BO_HEAP, PANFROST_BO_NOEXEC, PanfrostGemFuncs, PanfrostGemObject, panfrost_gem_create,
     panfrost_gem_mapping_get, panfrost_gem_mapping_put, panfrost_gem_prime_import_sg_table, to_panfrost_bo,
 };
-use super::hw::{ADDRESS_SPACES, PAGE};
+use super::hw::{ADDRESS_SPACES, JOB_SLOTS, PAGE};
+use super::job::{panfrost_job_close, panfrost_job_open};
 use super::mmu::{PanfrostMmu, panfrost_mmu_ctx_create, panfrost_mmu_ctx_put};
 use crate::dma_buf::resv::{dma_resv_lock_interruptible, dma_resv_unlock};
 use crate::dma_buf::{DmaBufAttachment, SgTable};
@@ -23,6 +24,7 @@ use crate::drm::gem::{
 };
 use crate::drm::gem_handle::{drm_gem_handle_create, drm_gem_object_lookup};
 use crate::drm::gem_shmem_memory::drm_gem_shmem_madvise;
+use crate::drm::sched::entity::DrmSchedEntity;
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::reclaim;
@@ -35,6 +37,7 @@ pub struct PanfrostDriver;
 pub struct PanfrostFilePriv {
     pub(super) pfdev: Arc<PanfrostDevice>,
     pub(super) mmu: Arc<PanfrostMmu>,
+    pub(super) entities: [Arc<DrmSchedEntity>; JOB_SLOTS],
 }
 
 impl PanfrostFilePriv {
@@ -92,10 +95,12 @@ fn panfrost_open(dev: &DrmDevice) -> Result<DriverFile> {
     let pfdev = PanfrostDevice::of(dev);
     reclaim::kmalloc()?;
     let mmu = panfrost_mmu_ctx_create(&pfdev)?;
-    Ok(Box::new(PanfrostFilePriv { pfdev, mmu }))
+    let entities = panfrost_job_open(&pfdev);
+    Ok(Box::new(PanfrostFilePriv { pfdev, mmu, entities }))
 }
 
 fn panfrost_postclose(file: &PanfrostFilePriv) {
+    panfrost_job_close(file);
     panfrost_mmu_ctx_put(&file.mmu);
 }
 

@@ -17,15 +17,24 @@ use std::sync::{Arc, Weak};
 use lockdep::LockClass;
 
 use super::device::PanfrostDevice;
-use super::gem::PanfrostGemMapping;
+use super::gem::{PanfrostGemMapping, panfrost_gem_mapping_put, to_panfrost_bo};
 use super::hw::{ADDRESS_SPACES, AsCommand, GpuPageTable, PAGE};
 use crate::dma_buf::SgTable;
+use crate::dma_buf::fence::{dma_fence_begin_signalling, dma_fence_end_signalling};
+use crate::dma_buf::resv::{dma_resv_lock, dma_resv_unlock};
+use crate::drm::gem::DrmGemObject;
+use crate::drm::gem_shmem_helper::{own_mutexes, to_drm_gem_shmem_obj};
 use crate::drm::gem_shmem_memory::drm_gem_shmem_get_pages_sgt;
 use crate::kernel::cell::{KCell, Kref};
 use crate::kernel::errno::{Errno, Result};
+use crate::kernel::irq_thread::IrqReturn;
 use crate::kernel::live::Live;
 use crate::kernel::locking::{SpinLock, spin_class};
 use crate::kernel::reclaim;
+use crate::kernel::shmem::Pages;
+
+/// Which address spaces exist, as bits of the MMU's interrupt.
+const ALL: u32 = (1 << ADDRESS_SPACES) - 1;
 
 static MM_LOCK: LockClass = spin_class("&mmu->mm_lock");
 
@@ -103,8 +112,6 @@ pub(super) struct AddressSpaces {
     /// Most recently used first; each has a slot.
     lru: Vec<Arc<PanfrostMmu>>,
     taken: [bool; ADDRESS_SPACES],
-    /// Switched off by a page fault that nobody could handle.
-    faulty: [bool; ADDRESS_SPACES],
 }
 
 /// `panfrost_mmu_ctx_create`.
@@ -163,7 +170,11 @@ pub(super) fn panfrost_mmu_as_get(pfdev: &PanfrostDevice, mmu: &Arc<PanfrostMmu>
             mmu.users.fetch_add(1, Ordering::Relaxed);
             spaces.lru.retain(|other| !Arc::ptr_eq(other, mmu));
             spaces.lru.insert(0, mmu.clone());
-            if core::mem::take(&mut spaces.faulty[slot]) {
+            let bit = 1 << slot;
+            if pfdev.as_faulty_mask.fetch_and(!bit, Ordering::AcqRel) & bit != 0 {
+                pfdev.hw.clear_mmu(bit);
+                // 6.12 writes the mask as it was, so this address space stays silent for a while longer.
+                pfdev.hw.set_mmu_mask(pfdev.mmu_int_mask());
                 panfrost_mmu_enable(pfdev, mmu, slot);
             }
             slot
@@ -227,6 +238,26 @@ fn panfrost_mmu_flush_range(pfdev: &PanfrostDevice, mmu: &PanfrostMmu) {
     }
 }
 
+/// `panfrost_mmu_reset`: the GPU has forgotten all address spaces.
+pub(super) fn panfrost_mmu_reset(pfdev: &PanfrostDevice) {
+    pfdev.as_lock.lock();
+    for mmu in pfdev.spaces.replace(AddressSpaces::default()).lru {
+        mmu.slot.store(-1, Ordering::Relaxed);
+        mmu.users.store(0, Ordering::Relaxed);
+    }
+    pfdev.as_faulty_mask.store(0, Ordering::Release);
+    pfdev.as_lock.unlock();
+    pfdev.hw.clear_mmu(u32::MAX);
+    pfdev.hw.set_mmu_mask(pfdev.mmu_int_mask());
+}
+
+impl PanfrostDevice {
+    /// The address spaces whose faults are looked at.
+    fn mmu_int_mask(&self) -> u32 {
+        ALL & !self.as_faulty_mask.load(Ordering::Acquire)
+    }
+}
+
 /// `mmu_map_sg`: enters a table's pages from this GPU page on. A part of the page table that cannot be allocated stays
 /// empty, without an error, as in the kernel; the GPU will fault there.
 pub(super) fn mmu_map_sg(pfdev: &PanfrostDevice, mmu: &PanfrostMmu, first: u64, table: &Arc<SgTable>) {
@@ -282,6 +313,133 @@ pub(super) fn remove_node(mmu: &PanfrostMmu, start: Option<u64>) {
         mmu.mm.with(|mm| mm.0.remove(&start));
     }
     mmu.mm_lock.unlock();
+}
+
+/// The mapping at an address of the address space in this slot, with a reference.
+fn addr_to_mapping(pfdev: &PanfrostDevice, slot: usize, address: u64) -> Option<Arc<PanfrostGemMapping>> {
+    pfdev.as_lock.lock();
+    let mmu = pfdev.spaces.with(|spaces| spaces.lru.iter().find(|mmu| mmu.slot() == Some(slot)).cloned());
+    let mapping = mmu.and_then(|mmu| {
+        mmu.mm_lock.lock();
+        let mapping = mmu.mm.with(|mm| mm.find(address / PAGE));
+        // The kernel takes the reference without a look at the count. A mapping that is being torn down (of an
+        // object that the job did not name) is found until its address is free again.
+        let mapping = mapping.filter(|mapping| mapping.get_unless_zero());
+        mmu.mm_lock.unlock();
+        mapping
+    });
+    pfdev.as_lock.unlock();
+    mapping
+}
+
+/// `panfrost_mmu_map_fault_addr`: the GPU has found no page at this address; a heap grows by 2 MiB.
+///
+/// # Errors
+/// -ENOENT if there is no object, -EINVAL if it is no heap, -ENOMEM (injected).
+fn panfrost_mmu_map_fault_addr(pfdev: &PanfrostDevice, slot: usize, address: u64) -> Result {
+    let mapping = addr_to_mapping(pfdev, slot, address).ok_or(Errno::ENOENT)?;
+    let result = grow_at(pfdev, &mapping, address);
+    panfrost_gem_mapping_put(mapping);
+    result
+}
+
+/// The middle of `panfrost_mmu_map_fault_addr`, which it shows.
+#[track_caller]
+fn grow_at(pfdev: &PanfrostDevice, mapping: &PanfrostGemMapping, address: u64) -> Result {
+    if !to_panfrost_bo(&mapping.obj).is_heap() {
+        return Err(Errno::EINVAL);
+    }
+    let block = address & !(SZ_2M as u64 - 1);
+    let first = usize::try_from(block / PAGE - mapping.first_page()).map_err(|_| Errno::EINVAL)?;
+    let obj = &mapping.obj;
+    if own_mutexes(obj) {
+        let pages_lock = &to_drm_gem_shmem_obj(obj).pages_lock;
+        pages_lock.lock();
+        let pages = read_block(obj, first);
+        pages_lock.unlock();
+        let Some(pages) = pages? else { return Ok(()) };
+        return map_block(pfdev, mapping, first, pages);
+    }
+    dma_resv_lock(obj.resv());
+    let result = read_block(obj, first).and_then(|pages| match pages {
+        Some(pages) => map_block(pfdev, mapping, first, pages),
+        None => Ok(()),
+    });
+    dma_resv_unlock(obj.resv());
+    result
+}
+
+/// Reads the pages of a block; `None` if it is mapped already. The lock of the pages is held.
+///
+/// A block counts as mapped when it has a table. (6.12 looks at its first page, and so takes one for mapped whose
+/// reading failed half-way.)
+fn read_block(obj: &Arc<DrmGemObject>, first: usize) -> Result<Option<Pages>> {
+    let bo = to_panfrost_bo(obj);
+    let filp = obj.filp.as_ref().ok_or(Errno::EINVAL)?;
+    if bo.sgts.with(|sgts| sgts.is_empty()) {
+        // The array of tables, and that of pages; it counts as a user of the pages until the end.
+        reclaim::kmalloc()?;
+        reclaim::kmalloc()?;
+        bo.sgts.set(vec![None; obj.size / SZ_2M]);
+        let shmem = to_drm_gem_shmem_obj(obj);
+        // The helper must see that there are pages; which, is not its business.
+        shmem.pages.swap(Some(Arc::from([])));
+        shmem.state.with(|state| state.use_count = 1);
+    }
+    if bo.sgts.with(|sgts| sgts[first / NUM_FAULT_PAGES].is_some()) {
+        return Ok(None);
+    }
+    (first..first + NUM_FAULT_PAGES)
+        .map(|page| filp.read_mapping_page(page))
+        .collect::<Result<Pages>>()
+        .map(Some)
+}
+
+fn map_block(pfdev: &PanfrostDevice, mapping: &PanfrostGemMapping, first: usize, pages: Pages) -> Result {
+    let bo = to_panfrost_bo(&mapping.obj);
+    let table = SgTable::from_pages(&pfdev.core, pages)?;
+    mmu_map_sg(pfdev, &mapping.mmu, mapping.first_page() + first as u64, &table);
+    bo.sgts.with(|sgts| sgts[first / NUM_FAULT_PAGES] = Some(table));
+    mapping.set_active(true);
+    Ok(())
+}
+
+/// `panfrost_mmu_irq_handler`.
+pub(super) fn panfrost_mmu_irq_handler(pfdev: &PanfrostDevice) -> IrqReturn {
+    if pfdev.hw.mmu_stat() == 0 {
+        return IrqReturn::None;
+    }
+    pfdev.hw.set_mmu_mask(0);
+    IrqReturn::WakeThread
+}
+
+/// `panfrost_mmu_irq_handler_thread`: the GPU waits for this, and so do all who wait for the GPU. The kernel does not say
+/// so to the validator; with [`Bugs::set_annotate_faults`](super::device::Bugs::set_annotate_faults) we do.
+pub(super) fn panfrost_mmu_irq_handler_thread(pfdev: &PanfrostDevice) {
+    let cookie = pfdev.bugs.annotate_faults().then(dma_fence_begin_signalling);
+    let mut status = pfdev.hw.mmu_rawstat();
+    while status != 0 {
+        let slot = status.trailing_zeros() as usize;
+        let address = pfdev.hw.fault_address(slot);
+        pfdev.hw.clear_mmu(1 << slot);
+        if panfrost_mmu_map_fault_addr(pfdev, slot, address).is_err() {
+            pfdev.as_lock.lock();
+            // Until somebody uses the slot anew.
+            pfdev.as_faulty_mask.fetch_or(1 << slot, Ordering::AcqRel);
+            panfrost_mmu_disable(pfdev, slot);
+            pfdev.as_lock.unlock();
+        }
+        status &= !(1 << slot);
+        if status == 0 {
+            status = pfdev.hw.mmu_rawstat() & pfdev.mmu_int_mask();
+        }
+    }
+    pfdev.as_lock.lock();
+    pfdev.hw.set_mmu_mask(pfdev.mmu_int_mask());
+    pfdev.as_lock.unlock();
+    if let Some(cookie) = cookie {
+        dma_fence_end_signalling(cookie);
+    }
 }
 
 crate::kernel::opaque_debug!(PanfrostMmu);

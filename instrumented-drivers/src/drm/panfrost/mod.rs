@@ -8,7 +8,9 @@
 //! | [`drv`] | `panfrost_drv.c`: the ioctls |
 //! | [`gem`] | `panfrost_gem.c`: buffer objects and their place in each file's GPU address space |
 //! | [`gem_shrinker`] | `panfrost_gem_shrinker.c`: objects that nobody needs are purged |
-//! | [`mmu`] | `panfrost_mmu.c`: GPU address spaces |
+//! | [`mmu`] | `panfrost_mmu.c`: GPU address spaces, GPU page faults |
+//! | [`submit`] | `panfrost_drv.c`: the ioctls about jobs |
+//! | [`job`], [`reset`] | `panfrost_job.c`: jobs, and what happens when one takes too long |
 //! | [`hw`] | the GPU itself |
 //!
 //! Lock order (regimes B and C; A has `pages_lock` for the reservation lock, inside the others):
@@ -26,6 +28,9 @@ pub mod drv;
 pub mod gem;
 pub mod gem_shrinker;
 pub mod hw;
+pub mod job;
 pub mod mmu;
+pub mod reset;
+pub mod submit;
 
 pub use drv::PanfrostDriver;

@@ -28,7 +28,8 @@ impl World {
     fn new() -> Self {
         let background = Background::default();
         let wq = Arc::new(Workqueue::alloc_ordered(&background, "test", &WQ));
-        World { background, wq, gate: Arc::new(Completion::new()), runs: Arc::default() }
+        let gate = Arc::new(Completion::new(&background));
+        World { background, wq, gate, runs: Arc::default() }
     }
 
     /// An item that waits at the gate, then counts.
