@@ -65,6 +65,11 @@ impl IrqAction {
         self.done.wake_all();
     }
 
+    /// Whether the thread has something to do.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.is_busy())
+    }
+
     /// `synchronize_irq`: waits until neither the handler nor its thread is at work.
     pub(crate) fn synchronize(&self) {
         self.done.wait_until(|| *self.in_progress.lock() == 0);

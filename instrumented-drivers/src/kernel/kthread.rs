@@ -112,6 +112,8 @@ struct State {
     poked: bool,
     running: bool,
     stopped: bool,
+    /// Above 0: it stalls. Below: it was told to go on before it did.
+    stalled: i32,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -128,7 +130,7 @@ impl Kthread {
     /// Makes it run, or run once more.
     pub(crate) fn poke(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        if state.stopped || state.poked {
+        if state.stopped || state.poked || state.stalled > 0 {
             return;
         }
         self.counter.begin();
@@ -175,6 +177,11 @@ impl Kthread {
         state.running
     }
 
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        state.poked || state.running
+    }
+
     /// Waits until it is idle.
     pub(crate) fn wait_idle(&self) {
         let mut state = self.state.lock();
@@ -183,14 +190,26 @@ impl Kthread {
         }
     }
 
-    /// The thread itself says: from now on I wait for something that only a test or a driver can bring about.
+    /// The thread itself says: from now on I wait for something that only a test or a driver can bring about. It looks
+    /// at everything again when it goes on, so pokes until then are for nothing.
     pub(crate) fn stalls(&self) {
-        self.counter.end();
+        let mut state = self.state.lock();
+        if core::mem::take(&mut state.poked) {
+            self.counter.end();
+        }
+        state.stalled += 1;
+        if state.stalled == 1 {
+            self.counter.end();
+        }
     }
 
-    /// And now it goes on. Called by whoever brought it about, before the thread can see it.
+    /// And now it goes on. Called by whoever brought it about; that may be just before the thread says that it stalls.
     pub(crate) fn goes_on(&self) {
-        self.counter.begin();
+        let mut state = self.state.lock();
+        state.stalled -= 1;
+        if state.stalled == 0 {
+            self.counter.begin();
+        }
     }
 
     fn stop(&self) {

@@ -3,5 +3,7 @@
 
 mod bo;
 mod common;
+mod faults;
 mod jobs;
 mod purge;
+mod reset;

@@ -31,6 +31,7 @@ pub struct Bugs {
     pin_locks_again: AtomicBool,
     purge_locks_pages_first: AtomicBool,
     annotate_faults: AtomicBool,
+    late_timeout_loses_job: AtomicBool,
 }
 
 impl Bugs {
@@ -59,6 +60,16 @@ impl Bugs {
         self.annotate_faults.store(true, Ordering::Relaxed);
     }
 
+    /// A timeout that comes when the job is done already makes the scheduler forget the job (until v6.17): it is never
+    /// freed.
+    pub fn set_late_timeout_loses_job(&self) {
+        self.late_timeout_loses_job.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn late_timeout_loses_job(&self) -> bool {
+        self.late_timeout_loses_job.load(Ordering::Relaxed)
+    }
+
     pub(super) fn annotate_faults(&self) -> bool {
         self.annotate_faults.load(Ordering::Relaxed)
     }
@@ -83,6 +94,8 @@ pub struct PanfrostDevice {
     pub(super) as_faulty_mask: AtomicU32,
     pub(super) js: JobSlots,
     pub(super) reset: Reset,
+    /// The allocation that fails when the next page fault is handled; 0: none.
+    pub(super) fault_plan: AtomicU32,
 }
 
 /// `devm_request_threaded_irq`, three times.
@@ -125,6 +138,7 @@ impl PanfrostDevice {
             as_faulty_mask: AtomicU32::new(0),
             js: JobSlots::init(core, &reset_wq),
             reset: Reset::new(reset_wq, Weak::clone(pfdev)),
+            fault_plan: AtomicU32::new(0),
         });
         pfdev.hw.connect(lines(&pfdev));
         panfrost_device_reset(&pfdev);
@@ -143,6 +157,13 @@ impl PanfrostDevice {
             Some(pfdev) => pfdev,
             None => panic!("internal error: not a panfrost device"),
         }
+    }
+}
+
+impl PanfrostDevice {
+    /// In the handling of the next GPU page fault the n-th allocation fails, from 1.
+    pub fn fail_next_fault(&self, allocation: u32) {
+        self.fault_plan.store(allocation, Ordering::Relaxed);
     }
 }
 

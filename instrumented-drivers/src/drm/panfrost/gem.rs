@@ -61,6 +61,7 @@ pub struct PanfrostGemObject {
     is_heap: AtomicBool,
     /// Of a heap: the tables of what has been faulted in, one for each 2 MiB. Under the lock of the pages.
     pub(super) sgts: KCell<Vec<Option<Arc<SgTable>>>>,
+    pub(super) heap_rss_size: AtomicUsize,
 }
 
 impl Default for PanfrostGemObject {
@@ -73,6 +74,7 @@ impl Default for PanfrostGemObject {
             noexec: AtomicBool::new(false),
             is_heap: AtomicBool::new(false),
             sgts: KCell::new("a heap's tables", Vec::new()),
+            heap_rss_size: AtomicUsize::new(0),
         }
     }
 }
@@ -99,7 +101,7 @@ impl PanfrostGemObject {
     /// `heap_rss_size`: how much of a heap has been faulted in, in bytes.
     #[must_use]
     pub fn heap_rss_size(&self) -> usize {
-        self.sgts.with(|sgts| sgts.iter().flatten().count()) * SZ_2M
+        self.heap_rss_size.load(Ordering::Relaxed)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::drm::gem::{DrmGemObject, drm_gem_object_put};
 use crate::drm::gem_reservations::{drm_gem_lock_reservations, drm_gem_unlock_reservations};
 use crate::drm::sched::entity::{DrmSchedEntity, drm_sched_entity_destroy, drm_sched_entity_push_job};
 use crate::drm::sched::{
-    DrmGpuScheduler, DrmSchedBackendOps, DrmSchedJob, drm_sched_job_add_implicit_dependencies,
+    DrmGpuSchedStat, DrmGpuScheduler, DrmSchedBackendOps, DrmSchedJob, drm_sched_job_add_implicit_dependencies,
     drm_sched_job_arm, drm_sched_job_cleanup, submit_wq_class,
 };
 use crate::kernel::KernelCore;
@@ -290,8 +290,8 @@ impl DrmSchedBackendOps for PanfrostSchedOps {
         panfrost_job_run(job)
     }
 
-    fn timedout_job(&self, job: &Arc<DrmSchedJob>) {
-        panfrost_job_timedout(job);
+    fn timedout_job(&self, job: &Arc<DrmSchedJob>) -> DrmGpuSchedStat {
+        panfrost_job_timedout(job)
     }
 
     fn free_job(&self, job: &Arc<DrmSchedJob>) {
@@ -496,6 +496,26 @@ impl PanfrostDevice {
     /// in the background.
     pub fn fire_timeout(&self, slot: usize) -> bool {
         self.js.sched(slot).fire_timeout()
+    }
+
+    /// Holds `&js->job_lock`, as a slow interrupt would, while `f` runs.
+    pub fn hold_job_lock(&self, f: impl FnOnce()) {
+        self.js.job_lock.lock();
+        f();
+        self.js.job_lock.unlock();
+    }
+
+    /// Whether the thread of the job interrupt has something to do, or is at it.
+    #[must_use]
+    pub fn job_interrupt_pending(&self) -> bool {
+        self.hw.lines().is_some_and(|lines| lines.job.is_busy())
+    }
+
+    /// How many jobs the scheduler of this slot has handed over and not freed. (0 also while a timeout is handled: the
+    /// late job is taken from the list.)
+    #[must_use]
+    pub fn jobs_pending(&self, slot: usize) -> usize {
+        self.js.sched(slot).jobs_pending()
     }
 
     /// `panfrost_job_is_idle`: the GPU has no job.

@@ -27,6 +27,7 @@ use crate::drm::gem_shmem_helper::{own_mutexes, to_drm_gem_shmem_obj};
 use crate::drm::gem_shmem_memory::drm_gem_shmem_get_pages_sgt;
 use crate::kernel::cell::{KCell, Kref};
 use crate::kernel::errno::{Errno, Result};
+use crate::kernel::fault::{Plan, inject};
 use crate::kernel::irq_thread::IrqReturn;
 use crate::kernel::live::Live;
 use crate::kernel::locking::{SpinLock, spin_class};
@@ -171,8 +172,11 @@ pub(super) fn panfrost_mmu_as_get(pfdev: &PanfrostDevice, mmu: &Arc<PanfrostMmu>
             spaces.lru.retain(|other| !Arc::ptr_eq(other, mmu));
             spaces.lru.insert(0, mmu.clone());
             let bit = 1 << slot;
-            if pfdev.as_faulty_mask.fetch_and(!bit, Ordering::AcqRel) & bit != 0 {
+            if pfdev.as_faulty_mask.load(Ordering::Acquire) & bit != 0 {
+                // A fault that came while it was being switched off is nobody's business any more; in this order, or
+                // the interrupt's thread would take it for a fault of whoever uses the slot now.
                 pfdev.hw.clear_mmu(bit);
+                pfdev.as_faulty_mask.fetch_and(!bit, Ordering::AcqRel);
                 // 6.12 writes the mask as it was, so this address space stays silent for a while longer.
                 pfdev.hw.set_mmu_mask(pfdev.mmu_int_mask());
                 panfrost_mmu_enable(pfdev, mmu, slot);
@@ -398,9 +402,10 @@ fn read_block(obj: &Arc<DrmGemObject>, first: usize) -> Result<Option<Pages>> {
 fn map_block(pfdev: &PanfrostDevice, mapping: &PanfrostGemMapping, first: usize, pages: Pages) -> Result {
     let bo = to_panfrost_bo(&mapping.obj);
     let table = SgTable::from_pages(&pfdev.core, pages)?;
+    bo.sgts.with(|sgts| sgts[first / NUM_FAULT_PAGES] = Some(table.clone()));
     mmu_map_sg(pfdev, &mapping.mmu, mapping.first_page() + first as u64, &table);
-    bo.sgts.with(|sgts| sgts[first / NUM_FAULT_PAGES] = Some(table));
     mapping.set_active(true);
+    bo.heap_rss_size.fetch_add(SZ_2M, Ordering::Relaxed);
     Ok(())
 }
 
@@ -422,7 +427,11 @@ pub(super) fn panfrost_mmu_irq_handler_thread(pfdev: &PanfrostDevice) {
         let slot = status.trailing_zeros() as usize;
         let address = pfdev.hw.fault_address(slot);
         pfdev.hw.clear_mmu(1 << slot);
-        if panfrost_mmu_map_fault_addr(pfdev, slot, address).is_err() {
+        let plan = match pfdev.fault_plan.swap(0, Ordering::Relaxed) {
+            0 => Plan::NONE,
+            allocation => Plan::allocation(allocation),
+        };
+        if inject(plan, || panfrost_mmu_map_fault_addr(pfdev, slot, address)).0.is_err() {
             pfdev.as_lock.lock();
             // Until somebody uses the slot anew.
             pfdev.as_faulty_mask.fetch_or(1 << slot, Ordering::AcqRel);

@@ -20,7 +20,7 @@ use super::job::{panfrost_job_enable_interrupts, panfrost_job_handle_irqs, to_pa
 use super::mmu::panfrost_mmu_reset;
 use crate::dma_buf::fence::{dma_fence_begin_signalling, dma_fence_end_signalling};
 use crate::drm::sched::{
-    DrmSchedJob, drm_sched_increase_karma, drm_sched_resubmit_jobs, drm_sched_start, drm_sched_stop,
+    DrmGpuSchedStat, DrmSchedJob, drm_sched_increase_karma, drm_sched_resubmit_jobs, drm_sched_start, drm_sched_stop,
 };
 use crate::kernel::workqueue::{Work, Workqueue, work_class};
 
@@ -59,23 +59,30 @@ fn panfrost_reset_work(pfdev: &PanfrostDevice) {
     panfrost_reset(pfdev, None);
 }
 
-/// `panfrost_job_timedout`: the scheduler says that a job takes too long.
-pub(super) fn panfrost_job_timedout(sched_job: &Arc<DrmSchedJob>) {
+/// `panfrost_job_timedout`: the scheduler says that a job takes too long. Until v6.17 a driver could not say that it had
+/// done nothing; the scheduler had then lost the job.
+pub(super) fn panfrost_job_timedout(sched_job: &Arc<DrmSchedJob>) -> DrmGpuSchedStat {
     let job = to_panfrost_job(sched_job);
     let pfdev = &job.pfdev;
     let done = || job.done_fence.load().is_some_and(|fence| fence.is_signaled());
+    let nothing_done = if pfdev.bugs.late_timeout_loses_job() {
+        DrmGpuSchedStat::Reset
+    } else {
+        DrmGpuSchedStat::NoHang
+    };
     if done() {
-        return;
+        return nothing_done;
     }
     // Perhaps it is done and nobody had the time to say so.
     if let Some(lines) = pfdev.hw.lines() {
         lines.job.synchronize();
     }
     if done() {
-        return;
+        return nothing_done;
     }
     pfdev.reset.pending.store(true, Ordering::Release);
     panfrost_reset(pfdev, Some(sched_job));
+    DrmGpuSchedStat::Reset
 }
 
 fn panfrost_reset(pfdev: &PanfrostDevice, bad: Option<&Arc<DrmSchedJob>>) {

@@ -47,6 +47,15 @@ static RUN_JOB: LockClass = work_class("(work_completion)(&sched->work_run_job)"
 static FREE_JOB: LockClass = work_class("(work_completion)(&sched->work_free_job)");
 static TDR: LockClass = work_class("(work_completion)(&(&sched->work_tdr)->work)");
 
+/// `enum drm_gpu_sched_stat`: what a driver has done about a job that takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrmGpuSchedStat {
+    /// It has stopped and started the scheduler again.
+    Reset,
+    /// Nothing: the job is done after all, or will be (since v6.17).
+    NoHang,
+}
+
 /// `struct drm_sched_backend_ops`.
 pub trait DrmSchedBackendOps: Sync {
     /// Hands a job to the hardware: its fence, or `None` if there is nothing to do.
@@ -56,7 +65,7 @@ pub trait DrmSchedBackendOps: Sync {
     fn run_job(&self, job: &Arc<DrmSchedJob>) -> Result<Option<Arc<DmaFence>>>;
 
     /// A job takes too long.
-    fn timedout_job(&self, job: &Arc<DrmSchedJob>);
+    fn timedout_job(&self, job: &Arc<DrmSchedJob>) -> DrmGpuSchedStat;
 
     /// A job is done, or will never be.
     fn free_job(&self, job: &Arc<DrmSchedJob>);
@@ -250,6 +259,15 @@ impl DrmGpuScheduler {
     #[must_use]
     pub fn jobs_in_hardware(&self) -> usize {
         self.credits.load(Ordering::Acquire)
+    }
+
+    /// How many jobs have been handed over and not freed.
+    #[must_use]
+    pub fn jobs_pending(&self) -> usize {
+        self.job_list_lock.lock();
+        let jobs = self.pending.with(|pending| pending.len());
+        self.job_list_lock.unlock();
+        jobs
     }
 
     /// `drm_sched_rq_add_entity` and `drm_sched_rq_update_fifo`; the entity's lock is held.

@@ -10,7 +10,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{DrmGpuScheduler, DrmSchedJob, drm_sched_job_done, drm_sched_run_job_queue, wait_for_hardware};
+use super::{
+    __drm_sched_run_free_queue, DrmGpuSchedStat, DrmGpuScheduler, DrmSchedJob, drm_sched_job_done,
+    drm_sched_run_job_queue, wait_for_hardware,
+};
 use crate::dma_buf::fence::{dma_fence_remove_callback, dma_fence_set_error, dma_fence_wait};
 use crate::kernel::errno::Errno;
 
@@ -26,13 +29,25 @@ pub(super) fn drm_sched_job_timedout(sched: &Arc<DrmGpuScheduler>) {
     let job = sched.pending.with(|pending| (!pending.is_empty()).then(|| pending.remove(0)));
     sched.job_list_lock.unlock();
     if let Some(job) = job {
-        sched.ops.timedout_job(&job);
+        let status = sched.ops.timedout_job(&job);
         if sched.free_guilty.swap(false, Ordering::AcqRel) {
             sched.ops.free_job(&job);
+        }
+        if status == DrmGpuSchedStat::NoHang {
+            drm_sched_job_reinsert_on_false_timeout(sched, &job);
         }
     }
     sched.job_list_lock.lock();
     sched.start_timeout();
+    sched.job_list_lock.unlock();
+}
+
+/// The job was taken from the list, and the driver has not put it back.
+fn drm_sched_job_reinsert_on_false_timeout(sched: &DrmGpuScheduler, job: &Arc<DrmSchedJob>) {
+    sched.job_list_lock.lock();
+    sched.pending.with(|pending| pending.insert(0, job.clone()));
+    // If it is done, nobody else will say so any more.
+    __drm_sched_run_free_queue(sched);
     sched.job_list_lock.unlock();
 }
 
