@@ -37,6 +37,7 @@ pub mod reclaim;
 pub mod shmem;
 pub mod shrinker;
 pub mod task;
+pub(crate) mod uaccess;
 pub mod vmalloc;
 pub(crate) mod wait;
 pub(crate) mod workqueue;

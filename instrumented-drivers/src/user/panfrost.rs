@@ -13,6 +13,7 @@ use crate::drm::panfrost::drv::{
     panfrost_ioctl_get_param, panfrost_ioctl_madvise, panfrost_ioctl_mmap_bo,
 };
 use crate::drm::panfrost::gem::PANFROST_BO_NOEXEC;
+use crate::drm::panfrost::perfcnt::{panfrost_ioctl_perfcnt_dump, panfrost_ioctl_perfcnt_enable};
 use crate::drm::panfrost::submit::{
     PanfrostSubmit, WaitTimeout, panfrost_ioctl_submit, panfrost_ioctl_wait_bo,
 };
@@ -110,6 +111,23 @@ impl Process {
     /// -EBADF, -ENOTTY, -ENOENT, -EBUSY, -ETIMEDOUT, -EINTR (injected).
     pub fn panfrost_wait_bo(&self, fd: Fd, handle: Handle, timeout: WaitTimeout) -> Result {
         self.with_drm(fd, |file| panfrost_ioctl_wait_bo(file, handle, timeout))
+    }
+
+    /// `DRM_IOCTL_PANFROST_PERFCNT_ENABLE`: takes the performance counters, or gives them back.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, or as [`panfrost_ioctl_perfcnt_enable`].
+    pub fn panfrost_perfcnt_enable(&self, fd: Fd, enable: bool) -> Result {
+        self.with_drm(fd, |file| panfrost_ioctl_perfcnt_enable(file, enable))
+    }
+
+    /// `DRM_IOCTL_PANFROST_PERFCNT_DUMP`: a sample of
+    /// [`PERFCNT_SIZE`](crate::drm::panfrost::perfcnt::PERFCNT_SIZE) bytes, to this address.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, or as [`panfrost_ioctl_perfcnt_dump`].
+    pub fn panfrost_perfcnt_dump(&self, fd: Fd, to: u64) -> Result {
+        self.with_drm(fd, |file| panfrost_ioctl_perfcnt_dump(file, self.mm(), to))
     }
 
     /// `DRM_IOCTL_SYNCOBJ_CREATE`.

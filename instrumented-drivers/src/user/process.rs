@@ -411,6 +411,10 @@ impl Process {
         })
     }
 
+    pub(super) fn mm(&self) -> &Arc<Mm> {
+        &self.0.mm
+    }
+
     pub(super) fn with_drm<R>(&self, fd: Fd, f: impl FnOnce(&DrmFile) -> Result<R>) -> Result<R> {
         self.with_file(fd, |file| f(file.private().ok_or(Errno::ENOTTY)?))
     }

@@ -69,7 +69,11 @@ fn p9_a_heap_grows_by_two_mebibytes_where_the_gpu_touches_it_and_once_only() {
             process.panfrost_submit(gpu, &job(&programs, jc, &[target, heap]))?;
             process.panfrost_wait_bo(gpu, target, WaitTimeout::Forever)?;
             assert_eq!(grown(kernel, process, gpu, heap), 2, "nothing new is touched");
-            assert_eq!(kernel.live().count("sg_table"), 2 + 2, "a table for each block, and for each other object");
+            assert_eq!(
+                kernel.live().count("sg_table"),
+                2 + 2,
+                "a table for each block, and for each other object"
+            );
             Ok(())
         });
     }

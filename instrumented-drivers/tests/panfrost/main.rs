@@ -5,5 +5,7 @@ mod bo;
 mod common;
 mod faults;
 mod jobs;
+mod order;
+mod perfcnt;
 mod purge;
 mod reset;

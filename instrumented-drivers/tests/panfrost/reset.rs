@@ -51,7 +51,8 @@ fn p6_a_job_that_does_not_even_stop_is_ended_by_the_reset() {
         let programs = Programs::new(process, gpu)?;
         let jc = programs.load(process, |chain| chain.wedge());
         let out = process.syncobj_create(gpu, false)?;
-        process.panfrost_submit(gpu, &PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) })?;
+        process
+            .panfrost_submit(gpu, &PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) })?;
         kernel.settle();
         assert!(kernel.panfrost().fire_timeout(SLOT));
         assert_eq!(process.syncobj_wait(gpu, out)?, Some(Errno::ECANCELED));
@@ -156,7 +157,8 @@ fn a_reset_that_the_driver_asks_for_costs_nobody_a_job() {
         let programs = Programs::new(process, gpu)?;
         let jc = programs.load(process, |chain| chain.add(address, 1).gate(1).add(address, 1));
         let out = process.syncobj_create(gpu, false)?;
-        process.panfrost_submit(gpu, &PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) })?;
+        process
+            .panfrost_submit(gpu, &PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) })?;
         kernel.settle();
         panfrost_device_schedule_reset(&kernel.panfrost());
         kernel.settle();

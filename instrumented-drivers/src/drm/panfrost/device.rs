@@ -12,6 +12,7 @@ use lockdep::LockClass;
 use super::hw::{Hw, Lines};
 use super::job::{JobSlots, panfrost_job_irq_handler, panfrost_job_irq_handler_thread};
 use super::mmu::{AddressSpaces, panfrost_mmu_irq_handler, panfrost_mmu_irq_handler_thread};
+use super::perfcnt::{Perfcnt, panfrost_gpu_irq_handler};
 use super::reset::{Reset, panfrost_device_reset};
 use crate::drm::device::DrmDevice;
 use crate::drm::gem::DrmGemObject;
@@ -94,6 +95,7 @@ pub struct PanfrostDevice {
     pub(super) as_faulty_mask: AtomicU32,
     pub(super) js: JobSlots,
     pub(super) reset: Reset,
+    pub(super) perfcnt: Perfcnt,
     /// The allocation that fails when the next page fault is handled; 0: none.
     pub(super) fault_plan: AtomicU32,
 }
@@ -103,7 +105,7 @@ fn lines(pfdev: &Arc<PanfrostDevice>) -> Lines {
     fn with<R>(pfdev: &Weak<PanfrostDevice>, f: fn(&PanfrostDevice) -> R) -> Option<R> {
         pfdev.upgrade().map(|pfdev| f(&pfdev))
     }
-    let [a, b, c, d] = core::array::from_fn(|_| Arc::downgrade(pfdev));
+    let [a, b, c, d, e] = core::array::from_fn(|_| Arc::downgrade(pfdev));
     let background = &pfdev.core.background;
     Lines {
         job: IrqAction::request_threaded(
@@ -118,7 +120,7 @@ fn lines(pfdev: &Arc<PanfrostDevice>) -> Lines {
             move || with(&c, panfrost_mmu_irq_handler).unwrap_or(IrqReturn::None),
             move || with(&d, panfrost_mmu_irq_handler_thread).unwrap_or_default(),
         ),
-        gpu: IrqAction::request(|| IrqReturn::None),
+        gpu: IrqAction::request(move || with(&e, panfrost_gpu_irq_handler).unwrap_or(IrqReturn::None)),
     }
 }
 
@@ -138,6 +140,7 @@ impl PanfrostDevice {
             as_faulty_mask: AtomicU32::new(0),
             js: JobSlots::init(core, &reset_wq),
             reset: Reset::new(reset_wq, Weak::clone(pfdev)),
+            perfcnt: Perfcnt::init(&core.background),
             fault_plan: AtomicU32::new(0),
         });
         pfdev.hw.connect(lines(&pfdev));

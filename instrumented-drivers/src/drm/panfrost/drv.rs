@@ -15,6 +15,7 @@ use super::gem::{
 use super::hw::{ADDRESS_SPACES, JOB_SLOTS, PAGE};
 use super::job::{panfrost_job_close, panfrost_job_open};
 use super::mmu::{PanfrostMmu, panfrost_mmu_ctx_create, panfrost_mmu_ctx_put};
+use super::perfcnt::panfrost_perfcnt_close;
 use crate::dma_buf::resv::{dma_resv_lock_interruptible, dma_resv_unlock};
 use crate::dma_buf::{DmaBufAttachment, SgTable};
 use crate::drm::device::{DriverFile, DrmDevice, DrmDriver};
@@ -100,6 +101,7 @@ fn panfrost_open(dev: &DrmDevice) -> Result<DriverFile> {
 }
 
 fn panfrost_postclose(file: &PanfrostFilePriv) {
+    panfrost_perfcnt_close(file);
     panfrost_job_close(file);
     panfrost_mmu_ctx_put(&file.mmu);
 }

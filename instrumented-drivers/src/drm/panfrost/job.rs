@@ -29,8 +29,8 @@ use crate::drm::gem::{DrmGemObject, drm_gem_object_put};
 use crate::drm::gem_reservations::{drm_gem_lock_reservations, drm_gem_unlock_reservations};
 use crate::drm::sched::entity::{DrmSchedEntity, drm_sched_entity_destroy, drm_sched_entity_push_job};
 use crate::drm::sched::{
-    DrmGpuSchedStat, DrmGpuScheduler, DrmSchedBackendOps, DrmSchedJob, drm_sched_job_add_implicit_dependencies,
-    drm_sched_job_arm, drm_sched_job_cleanup, submit_wq_class,
+    DrmGpuSchedStat, DrmGpuScheduler, DrmSchedBackendOps, DrmSchedJob,
+    drm_sched_job_add_implicit_dependencies, drm_sched_job_arm, drm_sched_job_cleanup, submit_wq_class,
 };
 use crate::kernel::KernelCore;
 use crate::kernel::cell::{KCell, KPtr, Kref};

@@ -11,6 +11,7 @@
 //! | [`mmu`] | `panfrost_mmu.c`: GPU address spaces, GPU page faults |
 //! | [`submit`] | `panfrost_drv.c`: the ioctls about jobs |
 //! | [`job`], [`reset`] | `panfrost_job.c`: jobs, and what happens when one takes too long |
+//! | [`perfcnt`] | `panfrost_perfcnt.c`: performance counters |
 //! | [`hw`] | the GPU itself |
 //!
 //! Lock order (regimes B and C; A has `pages_lock` for the reservation lock, inside the others):
@@ -30,6 +31,7 @@ pub mod gem_shrinker;
 pub mod hw;
 pub mod job;
 pub mod mmu;
+pub mod perfcnt;
 pub mod reset;
 pub mod submit;
 

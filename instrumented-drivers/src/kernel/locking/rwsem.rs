@@ -29,6 +29,12 @@ impl RwSem {
         self.raw.read();
     }
 
+    /// `might_lock_read`: a read acquisition that is released at once, for the validator only.
+    #[track_caller]
+    pub fn might_lock_read(&self) {
+        raw::might_lock(&self.map, Acquire::READ);
+    }
+
     /// `down_read_trylock`.
     #[track_caller]
     pub fn down_read_trylock(&self) -> bool {
