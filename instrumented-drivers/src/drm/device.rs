@@ -44,6 +44,9 @@ pub trait DrmDriver: Any + Send + Sync {
     /// A file was closed; its handles are gone.
     fn postclose(&self, _file: &DriverFile) {}
 
+    /// The driver is unloaded; nobody uses the device any more.
+    fn unload(&self, _dev: &DrmDevice) {}
+
     /// `gem_create_object`: what the driver's objects are besides shmem objects, and its functions for them. `None`:
     /// nothing, and the helper's.
     fn gem_create_object(&self) -> Option<(Box<dyn GemPayload>, &'static dyn DrmGemObjectFuncs)> {
@@ -158,7 +161,9 @@ impl DrmDevice {
         if self.users.load(Ordering::Acquire) > 0 {
             return Err(Errno::EBUSY);
         }
-        self.unloaded.store(true, Ordering::Release);
+        if !self.unloaded.swap(true, Ordering::AcqRel) {
+            self.driver.unload(self);
+        }
         Ok(())
     }
 }

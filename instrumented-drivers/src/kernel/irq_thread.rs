@@ -16,7 +16,7 @@ use super::wait::Sleepers;
 
 /// `irqreturn_t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IrqReturn {
+pub enum IrqReturn {
     /// Not this device's.
     None,
     /// Done.
@@ -26,7 +26,7 @@ pub(crate) enum IrqReturn {
 }
 
 /// `struct irqaction`, and the line that it sits on.
-pub(crate) struct IrqAction {
+pub struct IrqAction {
     handler: Box<dyn Fn() -> IrqReturn + Send + Sync>,
     thread: Option<Arc<Kthread>>,
     in_progress: parking_lot::Mutex<usize>,
@@ -35,12 +35,12 @@ pub(crate) struct IrqAction {
 
 impl IrqAction {
     /// `request_irq`.
-    pub(crate) fn request(handler: impl Fn() -> IrqReturn + Send + Sync + 'static) -> Self {
+    pub fn request(handler: impl Fn() -> IrqReturn + Send + Sync + 'static) -> Self {
         Self::new(Box::new(handler), None)
     }
 
     /// `request_threaded_irq`.
-    pub(crate) fn request_threaded(
+    pub fn request_threaded(
         background: &Background,
         name: &str,
         handler: impl Fn() -> IrqReturn + Send + Sync + 'static,
@@ -55,7 +55,7 @@ impl IrqAction {
     }
 
     /// The device raises the line.
-    pub(crate) fn raise(&self) {
+    pub fn raise(&self) {
         *self.in_progress.lock() += 1;
         let result = irq::hardirq(|| (self.handler)());
         if let (IrqReturn::WakeThread, Some(thread)) = (result, &self.thread) {
@@ -66,12 +66,12 @@ impl IrqAction {
     }
 
     /// Whether the thread has something to do.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| thread.is_busy())
     }
 
     /// `synchronize_irq`: waits until neither the handler nor its thread is at work.
-    pub(crate) fn synchronize(&self) {
+    pub fn synchronize(&self) {
         self.done.wait_until(|| *self.in_progress.lock() == 0);
         if let Some(thread) = &self.thread {
             thread.wait_idle();

@@ -51,14 +51,14 @@ impl Counter {
 
 /// All background threads of a kernel.
 #[derive(Default)]
-pub(crate) struct Background {
+pub struct Background {
     counter: Arc<Counter>,
     threads: Mutex<Vec<Weak<Kthread>>>,
 }
 
 impl Background {
     /// A thread, not started yet.
-    pub(crate) fn kthread(&self, name: &str, run: impl Fn() + Send + Sync + 'static) -> Arc<Kthread> {
+    pub fn kthread(&self, name: &str, run: impl Fn() + Send + Sync + 'static) -> Arc<Kthread> {
         let thread = Arc::new(Kthread {
             name: name.to_owned(),
             run: Box::new(run),
@@ -75,7 +75,7 @@ impl Background {
     ///
     /// # Panics
     /// With the panic of a thread that panicked.
-    pub(crate) fn settle(&self) {
+    pub fn settle(&self) {
         let mut activity = self.counter.activity.lock();
         while activity.busy > 0 {
             self.counter.changed.wait(&mut activity);
@@ -87,19 +87,19 @@ impl Background {
     }
 
     /// True if nobody is busy. There is no clock; what has not happened by then does not happen in time.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.counter.activity.lock().busy == 0
     }
 
     /// From now on these are woken whenever the last thread becomes idle.
-    pub(crate) fn watch(&self, sleepers: &Arc<Sleepers>) {
+    pub fn watch(&self, sleepers: &Arc<Sleepers>) {
         let mut activity = self.counter.activity.lock();
         activity.watchers.retain(|watcher| watcher.strong_count() > 0);
         activity.watchers.push(Arc::downgrade(sleepers));
     }
 
     /// Ends all threads. Those that are idle are waited for; one that hangs in a lock is left to itself.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         let threads: Vec<_> = self.threads.lock().drain(..).collect();
         for thread in threads.iter().filter_map(Weak::upgrade) {
             thread.stop();
@@ -118,7 +118,7 @@ struct State {
 }
 
 /// A thread that runs its function once for each poke.
-pub(crate) struct Kthread {
+pub struct Kthread {
     name: String,
     run: Box<dyn Fn() + Send + Sync>,
     state: Mutex<State>,
@@ -128,7 +128,7 @@ pub(crate) struct Kthread {
 
 impl Kthread {
     /// Makes it run, or run once more.
-    pub(crate) fn poke(self: &Arc<Self>) {
+    pub fn poke(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if state.stopped || state.poked || state.stalled > 0 {
             return;
@@ -177,13 +177,14 @@ impl Kthread {
         state.running
     }
 
-    pub(crate) fn is_busy(&self) -> bool {
+    /// Whether it runs, or will.
+    pub fn is_busy(&self) -> bool {
         let state = self.state.lock();
         state.poked || state.running
     }
 
     /// Waits until it is idle.
-    pub(crate) fn wait_idle(&self) {
+    pub fn wait_idle(&self) {
         let mut state = self.state.lock();
         while state.poked || state.running {
             self.changed.wait(&mut state);
@@ -192,7 +193,7 @@ impl Kthread {
 
     /// The thread itself says: from now on I wait for something that only a test or a driver can bring about. It looks
     /// at everything again when it goes on, so pokes until then are for nothing.
-    pub(crate) fn stalls(&self) {
+    pub fn stalls(&self) {
         let mut state = self.state.lock();
         if core::mem::take(&mut state.poked) {
             self.counter.end();
@@ -204,7 +205,7 @@ impl Kthread {
     }
 
     /// And now it goes on. Called by whoever brought it about; that may be just before the thread says that it stalls.
-    pub(crate) fn goes_on(&self) {
+    pub fn goes_on(&self) {
         let mut state = self.state.lock();
         state.stalled -= 1;
         if state.stalled == 0 {

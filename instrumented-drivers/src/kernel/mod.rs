@@ -5,10 +5,10 @@
 //! |---|---|
 //! | [`locking`] | `kernel/locking/` |
 //! | [`task`], [`irq`] | task work, the syscall boundary, interrupt state |
-//! | `kthread`, `wait`, `workqueue`, `irq_thread` | threads of the kernel, and what they wait for and work on |
+//! | [`kthread`], [`wait`], [`workqueue`], [`irq_thread`] | threads of the kernel, and what they wait for and work on |
 //! | [`reclaim`], [`gfp`], [`shrinker`] | `fs_reclaim` and the allocators' hooks, drivers that give memory back |
 //! | [`mod@file`], [`poll`] | `fs/file_table.c`, `fs/select.c`, wait queues |
-//! | [`mm`] | `mm/mmap.c`, `kernel/fork.c`, the page fault |
+//! | [`mm`], [`uaccess`] | `mm/mmap.c`, `kernel/fork.c`, the page fault |
 //! | [`shmem`], [`memfd`] | `mm/shmem.c`, `mm/memfd.c`: memory that is really shared |
 //! | [`vmalloc`] | `mm/vmalloc.c`: pages mapped next to each other for the kernel |
 //! | [`fault`], [`live`] | fault injection, leak check |
@@ -26,8 +26,8 @@ pub mod fault;
 pub mod file;
 pub mod gfp;
 pub mod irq;
-pub(crate) mod irq_thread;
-pub(crate) mod kthread;
+pub mod irq_thread;
+pub mod kthread;
 pub mod live;
 pub mod locking;
 pub mod memfd;
@@ -37,10 +37,10 @@ pub mod reclaim;
 pub mod shmem;
 pub mod shrinker;
 pub mod task;
-pub(crate) mod uaccess;
+pub mod uaccess;
 pub mod vmalloc;
-pub(crate) mod wait;
-pub(crate) mod workqueue;
+pub mod wait;
+pub mod workqueue;
 
 mod core_state;
 

@@ -15,7 +15,7 @@ use super::mm::{Mm, write_user};
 /// # Errors
 /// -EFAULT if there is no such memory; a part may have been copied.
 #[track_caller]
-pub(crate) fn copy_to_user(mm: &Arc<Mm>, to: u64, len: usize, from: impl Fn(usize) -> u8) -> Result {
+pub fn copy_to_user(mm: &Arc<Mm>, to: u64, len: usize, from: impl Fn(usize) -> u8) -> Result {
     mm.mmap_lock().might_lock_read();
     for (address, at) in (to..).zip(0..len) {
         write_user(mm, address, from(at)).map_err(|_| Errno::EFAULT)?;

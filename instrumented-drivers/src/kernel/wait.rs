@@ -18,19 +18,20 @@ use super::locking::SpinLock;
 
 /// Those who sleep. Whoever may have made a condition true wakes them all; each looks for itself.
 #[derive(Default)]
-pub(crate) struct Sleepers {
+pub struct Sleepers {
     wakeups: Mutex<u64>,
     changed: Condvar,
 }
 
 impl Sleepers {
-    pub(crate) fn wake_all(&self) {
+    /// A condition may have come true.
+    pub fn wake_all(&self) {
         *self.wakeups.lock() += 1;
         self.changed.notify_all();
     }
 
     /// Sleeps until `done`, which is asked at first and after each wake-up.
-    pub(crate) fn wait_until(&self, mut done: impl FnMut() -> bool) {
+    pub fn wait_until(&self, mut done: impl FnMut() -> bool) {
         loop {
             let seen = *self.wakeups.lock();
             if done() {
@@ -45,28 +46,28 @@ impl Sleepers {
 }
 
 /// `wait_queue_head_t`, for `wait_event`.
-pub(crate) struct WaitQueue {
+pub struct WaitQueue {
     lock: SpinLock,
     sleepers: Arc<Sleepers>,
 }
 
 impl WaitQueue {
     /// A queue whose lock is of this class. Time limits are over when this background is quiet.
-    pub(crate) fn new(class: &'static LockClass, background: &Background) -> Self {
+    pub fn new(class: &'static LockClass, background: &Background) -> Self {
         let sleepers = Arc::default();
         background.watch(&sleepers);
         WaitQueue { lock: SpinLock::new(class), sleepers }
     }
 
     /// `wake_up`.
-    pub(crate) fn wake_up(&self) {
+    pub fn wake_up(&self) {
         let flags = self.lock.lock_irqsave();
         self.sleepers.wake_all();
         self.lock.unlock_irqrestore(flags);
     }
 
     /// `wait_event_timeout`: true if the condition came true, false if the time was up first.
-    pub(crate) fn wait_event_timeout(&self, background: &Background, condition: impl Fn() -> bool) -> bool {
+    pub fn wait_event_timeout(&self, background: &Background, condition: impl Fn() -> bool) -> bool {
         if condition() {
             return true;
         }
@@ -85,7 +86,7 @@ impl WaitQueue {
 static WAIT: LockClass = LockClass::new("&x->wait").strict().waits(WaitType::Spin);
 
 /// `struct completion`.
-pub(crate) struct Completion {
+pub struct Completion {
     wait_lock: SpinLock,
     /// How many waiters may pass; under `wait_lock`, except for `reinit`.
     done: AtomicU32,
@@ -97,24 +98,24 @@ const ALL: u32 = u32::MAX / 2;
 
 impl Completion {
     /// `init_completion`. Time limits are over when this background is quiet.
-    pub(crate) fn new(background: &Background) -> Self {
+    pub fn new(background: &Background) -> Self {
         let sleepers = Arc::default();
         background.watch(&sleepers);
         Completion { wait_lock: SpinLock::new(&WAIT), done: AtomicU32::new(0), sleepers }
     }
 
     /// `reinit_completion`. Takes no lock; nobody may wait.
-    pub(crate) fn reinit(&self) {
+    pub fn reinit(&self) {
         self.done.store(0, Ordering::Release);
     }
 
     /// `complete`.
-    pub(crate) fn complete(&self) {
+    pub fn complete(&self) {
         self.complete_with(|done| done.saturating_add(1).min(ALL));
     }
 
     /// `complete_all`.
-    pub(crate) fn complete_all(&self) {
+    pub fn complete_all(&self) {
         self.complete_with(|_| ALL);
     }
 
@@ -127,12 +128,12 @@ impl Completion {
     }
 
     /// `wait_for_completion`.
-    pub(crate) fn wait(&self) {
+    pub fn wait(&self) {
         self.wait_unless(|| false);
     }
 
     /// `wait_for_completion_timeout`: false if the time was up first.
-    pub(crate) fn wait_timeout(&self, background: &Background) -> bool {
+    pub fn wait_timeout(&self, background: &Background) -> bool {
         self.wait_unless(|| background.is_quiet())
     }
 

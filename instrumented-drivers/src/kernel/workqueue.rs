@@ -22,24 +22,25 @@ use super::irq;
 use super::kthread::{Background, Kthread};
 
 /// The class of a work item or a queue: waited for like a lock, excludes nobody.
-pub(crate) const fn work_class(name: &'static str) -> LockClass {
+#[must_use]
+pub const fn work_class(name: &'static str) -> LockClass {
     LockClass::new(name).strict().pseudo()
 }
 
 /// `struct work_struct`.
-pub(crate) struct Work {
+pub struct Work {
     map: LockMap,
     func: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Work {
     /// `INIT_WORK`.
-    pub(crate) fn new(class: &'static LockClass, func: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+    pub fn new(class: &'static LockClass, func: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Work { map: LockMap::new(class), func: Box::new(func) })
     }
 
     /// An item for one run.
-    pub(crate) fn once(class: &'static LockClass, func: impl FnOnce() + Send + 'static) -> Arc<Self> {
+    pub fn once(class: &'static LockClass, func: impl FnOnce() + Send + 'static) -> Arc<Self> {
         let func = Mutex::new(Some(func));
         Self::new(class, move || {
             let func = func.lock().take();
@@ -97,14 +98,14 @@ struct Shared {
 }
 
 /// `struct workqueue_struct`.
-pub(crate) struct Workqueue {
+pub struct Workqueue {
     shared: Arc<Shared>,
     worker: Arc<Kthread>,
 }
 
 impl Workqueue {
     /// `alloc_ordered_workqueue`.
-    pub(crate) fn alloc_ordered(background: &Background, name: &str, class: &'static LockClass) -> Self {
+    pub fn alloc_ordered(background: &Background, name: &str, class: &'static LockClass) -> Self {
         let shared =
             Arc::new(Shared { map: LockMap::new(class), queue: Mutex::default(), changed: Condvar::new() });
         let served = shared.clone();
@@ -113,7 +114,7 @@ impl Workqueue {
     }
 
     /// `queue_work`; false if it is queued already.
-    pub(crate) fn queue_work(&self, work: &Arc<Work>) -> bool {
+    pub fn queue_work(&self, work: &Arc<Work>) -> bool {
         let mut queue = self.shared.queue.lock();
         if queue.position(work).is_some() {
             return false;
@@ -127,7 +128,7 @@ impl Workqueue {
     }
 
     /// `cancel_work`: takes it from the queue; true if it was there.
-    pub(crate) fn cancel_work(&self, work: &Arc<Work>) -> bool {
+    pub fn cancel_work(&self, work: &Arc<Work>) -> bool {
         let mut queue = self.shared.queue.lock();
         let at = queue.position(work);
         let cancelled = at.and_then(|at| queue.pending.remove(at)).is_some();
@@ -137,7 +138,7 @@ impl Workqueue {
     }
 
     /// `cancel_work_sync`: and waits until it does not run any more.
-    pub(crate) fn cancel_work_sync(&self, work: &Arc<Work>) -> bool {
+    pub fn cancel_work_sync(&self, work: &Arc<Work>) -> bool {
         let mut cancelled = self.cancel_work(work);
         __cancel_work_sync(&self.shared, work);
         // It may have queued itself again, which the kernel forbids meanwhile.
@@ -146,12 +147,12 @@ impl Workqueue {
     }
 
     /// `flush_work`: waits until its last queued run has ended; true if it had to wait.
-    pub(crate) fn flush_work(&self, work: &Arc<Work>) -> bool {
+    pub fn flush_work(&self, work: &Arc<Work>) -> bool {
         __flush_work(&self.shared, work)
     }
 
     /// `flush_workqueue`: waits until everything that is queued now has been done.
-    pub(crate) fn flush(&self) {
+    pub fn flush(&self) {
         __flush_workqueue(&self.shared);
     }
 }
@@ -210,7 +211,7 @@ fn __flush_workqueue(shared: &Shared) {
 }
 
 /// `struct delayed_work`: is queued when its time has come.
-pub(crate) struct DelayedWork {
+pub struct DelayedWork {
     work: Arc<Work>,
     /// Whether the timer runs.
     armed: Mutex<bool>,
@@ -218,38 +219,32 @@ pub(crate) struct DelayedWork {
 
 impl DelayedWork {
     /// `INIT_DELAYED_WORK`.
-    pub(crate) fn new(class: &'static LockClass, func: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(class: &'static LockClass, func: impl Fn() + Send + Sync + 'static) -> Self {
         DelayedWork { work: Work::new(class, func), armed: Mutex::new(false) }
     }
 
     /// `queue_delayed_work`: starts the timer, unless it runs.
-    pub(crate) fn queue(&self, wq: &Workqueue) {
+    pub fn queue(&self, wq: &Workqueue) {
         let queued = wq.shared.queue.lock().position(&self.work).is_some();
         if !queued {
             *self.armed.lock() = true;
         }
     }
 
-    /// `mod_delayed_work` with no delay: its time has come.
-    pub(crate) fn queue_now(&self, wq: &Workqueue) {
-        *self.armed.lock() = false;
-        wq.queue_work(&self.work);
-    }
-
     /// `cancel_delayed_work`.
-    pub(crate) fn cancel(&self, wq: &Workqueue) {
+    pub fn cancel(&self, wq: &Workqueue) {
         *self.armed.lock() = false;
         wq.cancel_work(&self.work);
     }
 
     /// `cancel_delayed_work_sync`.
-    pub(crate) fn cancel_sync(&self, wq: &Workqueue) {
+    pub fn cancel_sync(&self, wq: &Workqueue) {
         *self.armed.lock() = false;
         wq.cancel_work_sync(&self.work);
     }
 
     /// Time passes: the timer fires, if it runs. True if it did.
-    pub(crate) fn fire(&self, wq: &Workqueue) -> bool {
+    pub fn fire(&self, wq: &Workqueue) -> bool {
         let armed = core::mem::take(&mut *self.armed.lock());
         if armed {
             irq::hardirq(|| delayed_work_timer_fn(wq, &self.work));

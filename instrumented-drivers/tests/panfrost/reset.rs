@@ -228,3 +228,23 @@ fn a_reset_has_its_signalling_sections_and_takes_the_job_lock_inside() {
     assert!(!edges.iter().any(|(from, to)| from == "dma_fence_map" && to == "fs_reclaim"));
     assert!(has("(wq_completion)panfrost-reset", "(work_completion)(&(&sched->work_tdr)->work)"));
 }
+
+#[test]
+fn the_driver_is_unloaded_when_nobody_uses_it_and_not_before() {
+    for (policy, shmem) in all() {
+        clean(policy, shmem, |kernel, process| {
+            let (gpu, target, address) = open_with_bo(process, PAGE)?;
+            let programs = Programs::new(process, gpu)?;
+            let jc = programs.load(process, |chain| chain.write(address, 1, 1));
+            process.panfrost_submit(gpu, &job(&programs, jc, &[target]))?;
+            assert_eq!(kernel.unload(Driver::Panfrost), Err(Errno::EBUSY));
+            programs.unmap(process)?;
+            process.close(gpu)?;
+            // A job that is done and not yet freed when the scheduler goes is lost, as in 6.12.
+            kernel.settle();
+            kernel.unload(Driver::Panfrost)?;
+            assert_eq!(process.open(Driver::Panfrost), Err(Errno::ENODEV));
+            Ok(())
+        });
+    }
+}

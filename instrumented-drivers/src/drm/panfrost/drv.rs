@@ -16,6 +16,7 @@ use super::hw::{ADDRESS_SPACES, JOB_SLOTS, PAGE};
 use super::job::{panfrost_job_close, panfrost_job_open};
 use super::mmu::{PanfrostMmu, panfrost_mmu_ctx_create, panfrost_mmu_ctx_put};
 use super::perfcnt::panfrost_perfcnt_close;
+use super::reset::panfrost_device_fini;
 use crate::dma_buf::resv::{dma_resv_lock_interruptible, dma_resv_unlock};
 use crate::dma_buf::{DmaBufAttachment, SgTable};
 use crate::drm::device::{DriverFile, DrmDevice, DrmDriver};
@@ -68,6 +69,10 @@ impl DrmDriver for PanfrostDriver {
         if let Some(file) = file.downcast_ref() {
             panfrost_postclose(file);
         }
+    }
+
+    fn unload(&self, dev: &DrmDevice) {
+        panfrost_device_fini(&PanfrostDevice::of(dev));
     }
 
     fn has_dumb_buffers(&self) -> bool {

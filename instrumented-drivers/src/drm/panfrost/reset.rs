@@ -20,8 +20,8 @@ use super::job::{panfrost_job_enable_interrupts, panfrost_job_handle_irqs, to_pa
 use super::mmu::panfrost_mmu_reset;
 use crate::dma_buf::fence::{dma_fence_begin_signalling, dma_fence_end_signalling};
 use crate::drm::sched::{
-    DrmGpuSchedStat, DrmSchedJob, drm_sched_increase_karma, drm_sched_resubmit_jobs, drm_sched_start,
-    drm_sched_stop,
+    DrmGpuSchedStat, DrmSchedJob, drm_sched_fini, drm_sched_increase_karma, drm_sched_resubmit_jobs,
+    drm_sched_start, drm_sched_stop,
 };
 use crate::kernel::workqueue::{Work, Workqueue, work_class};
 
@@ -135,6 +135,21 @@ pub(super) fn panfrost_device_reset(pfdev: &PanfrostDevice) {
     panfrost_gpu_power_on(pfdev);
     panfrost_mmu_reset(pfdev);
     panfrost_job_enable_interrupts(pfdev);
+}
+
+/// `panfrost_device_fini`: the driver is unloaded; no file is open.
+pub(super) fn panfrost_device_fini(pfdev: &PanfrostDevice) {
+    pfdev.hw.set_mmu_mask(0);
+    panfrost_job_fini(pfdev);
+}
+
+fn panfrost_job_fini(pfdev: &PanfrostDevice) {
+    pfdev.hw.set_job_mask(0);
+    for slot in 0..JOB_SLOTS {
+        drm_sched_fini(pfdev.js.sched(slot));
+    }
+    pfdev.reset.wq.cancel_work_sync(&pfdev.reset.work);
+    pfdev.reset.wq.flush();
 }
 
 fn panfrost_gpu_power_on(pfdev: &PanfrostDevice) {

@@ -37,7 +37,7 @@ use entity::{DrmSchedEntity, drm_sched_entity_pop_job};
 use fence::{DrmSchedFence, drm_sched_fence_finished, drm_sched_fence_scheduled};
 
 pub use recovery::{
-    drm_sched_fault, drm_sched_increase_karma, drm_sched_resubmit_jobs, drm_sched_start, drm_sched_stop,
+    drm_sched_fini, drm_sched_increase_karma, drm_sched_resubmit_jobs, drm_sched_start, drm_sched_stop,
 };
 
 static RQ_LOCK: LockClass = spin_class("&rq->lock");

@@ -17,11 +17,6 @@ use super::{
 use crate::dma_buf::fence::{dma_fence_remove_callback, dma_fence_set_error, dma_fence_wait};
 use crate::kernel::errno::Errno;
 
-/// `drm_sched_fault`: the driver has seen that something is wrong and does not wait for the timeout.
-pub fn drm_sched_fault(sched: &DrmGpuScheduler) {
-    sched.work_tdr.queue_now(&sched.timeout_wq);
-}
-
 /// The work item of the timeout.
 pub(super) fn drm_sched_job_timedout(sched: &Arc<DrmGpuScheduler>) {
     sched.job_list_lock.lock();
@@ -151,4 +146,12 @@ pub fn drm_sched_start(sched: &DrmGpuScheduler) {
     sched.job_list_lock.unlock();
     drm_sched_wqueue_start(sched);
     drm_sched_run_job_queue(sched);
+}
+
+/// `drm_sched_fini`: the scheduler goes away; it has no jobs.
+pub fn drm_sched_fini(sched: &DrmGpuScheduler) {
+    drm_sched_wqueue_stop(sched);
+    sched.job_scheduled.wake_up();
+    sched.work_tdr.cancel_sync(&sched.timeout_wq);
+    sched.submit_wq.flush();
 }
