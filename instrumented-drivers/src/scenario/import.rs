@@ -47,7 +47,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         id: "P15",
         name: "import@second-driver-vmap",
-        about: "a display maps, for the kernel, a buffer that it has imported from another driver",
+        about: "a display, a GPU: each maps, for the kernel, a buffer that it has imported from another driver",
         expects: Expects::VmapsImport,
         program: second_driver_vmap,
     },
@@ -142,24 +142,34 @@ fn llseek_size(world: &World) -> Outcome {
 /// The helper of the importer calls the helper of the exporter. In regime A each takes its own `vmap_lock`, and the two
 /// are one class: the validator must say so, although these two never wait for each other.
 fn second_driver_vmap(world: &World) -> Outcome {
+    for (from, to) in
+        [(Driver::Vgem, Driver::Vkms), (Driver::Vkms, Driver::Panfrost), (Driver::Panfrost, Driver::Vkms)]
+    {
+        vmap_import(world, from, to)?;
+    }
+    Ok(())
+}
+
+fn vmap_import(world: &World, from: Driver, to: Driver) -> Outcome {
     let init = &world.init;
-    let (vgem, handle, buffer) = world.vgem_buffer()?;
-    let vkms = init.open(Driver::Vkms)?;
-    let imported = init.prime_fd_to_handle(vkms, buffer)?;
-    let (ours, theirs) = (world.object(vkms, imported)?, world.object(vgem, handle)?);
+    let (exporter, handle, buffer) = world.buffer_of(from)?;
+    let importer = init.open(to)?;
+    let imported = init.prime_fd_to_handle(importer, buffer)?;
+    let (ours, theirs) = (world.object(importer, imported)?, world.object(exporter, handle)?);
+    let last = usize::try_from(BYTES - 1).unwrap_or(0);
     let map = ours.vmap_unlocked()?;
     map.write(0, 17);
-    map.write(usize::try_from(BYTES - 1).unwrap_or(0), 18);
+    map.write(last, 18);
     ours.vunmap_unlocked(&map);
     let map = theirs.vmap_unlocked()?;
-    let read = (map.read(0), map.read(usize::try_from(BYTES - 1).unwrap_or(0)));
+    let read = (map.read(0), map.read(last));
     theirs.vunmap_unlocked(&map);
     expect_eq("what the exporter reads of it", read, (17, 18))?;
     ours.put();
     theirs.put();
     init.close(buffer)?;
-    init.gem_close(vkms, imported)?;
-    init.close(vkms)?;
-    init.gem_close(vgem, handle)?;
-    Ok(init.close(vgem)?)
+    init.gem_close(importer, imported)?;
+    init.close(importer)?;
+    init.gem_close(exporter, handle)?;
+    Ok(init.close(exporter)?)
 }

@@ -8,6 +8,7 @@
 //! Every scenario ends with no lock held, every object freed and no work put off, or it fails.
 #![forbid(unsafe_code)]
 
+mod gpu;
 mod heaps;
 mod import;
 mod kunit;
@@ -148,6 +149,7 @@ pub fn registry() -> Vec<Scenario> {
         races::SCENARIOS,
         video::SCENARIOS,
         heaps::SCENARIOS,
+        gpu::SCENARIOS,
         kunit::SCENARIOS,
     ]
     .concat()

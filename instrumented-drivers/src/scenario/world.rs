@@ -104,10 +104,11 @@ impl World {
         World { setup, kernel, init }
     }
 
-    /// Ends the process; nothing may be left.
+    /// Ends the process and waits until all work in the background is done; nothing may be left.
     pub(super) fn end(self) -> End {
         self.init.exit();
         let World { kernel, .. } = self;
+        kernel.settle();
         if !lockdep::raw::is_quiet() {
             return End::Failed(Failure::new("locks are held at the end"));
         }

@@ -28,6 +28,7 @@ mod panfrost;
 mod process;
 mod video;
 
+pub use panfrost::Programs;
 pub use process::{Child, Process};
 pub use video::{QueueBuffer, VideoDevices};
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 //! The ioctls of a GPU.
 
+use core::cell::Cell;
 use std::sync::Arc;
 
 use super::{Kernel, Process};
@@ -13,6 +14,7 @@ use crate::drm::panfrost::drv::{
     panfrost_ioctl_get_param, panfrost_ioctl_madvise, panfrost_ioctl_mmap_bo,
 };
 use crate::drm::panfrost::gem::PANFROST_BO_NOEXEC;
+use crate::drm::panfrost::hw::program::JobChain;
 use crate::drm::panfrost::perfcnt::{panfrost_ioctl_perfcnt_dump, panfrost_ioctl_perfcnt_enable};
 use crate::drm::panfrost::submit::{
     PanfrostSubmit, WaitTimeout, panfrost_ioctl_submit, panfrost_ioctl_wait_bo,
@@ -22,6 +24,8 @@ use crate::drm::syncobj::{
 };
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::Fd;
+use crate::kernel::mm::MapFlags;
+use crate::kernel::shmem::PAGE_SIZE;
 
 impl Kernel {
     /// The GPU's driver.
@@ -153,5 +157,65 @@ impl Process {
     /// -EBADF, -ENOTTY, -ENOENT, -EINVAL if there is no fence in it, -EINTR (injected).
     pub fn syncobj_wait(&self, fd: Fd, handle: SyncobjHandle) -> Result<Option<Errno>> {
         self.with_drm(fd, |file| drm_syncobj_wait_ioctl(file, handle))
+    }
+}
+
+/// Where a program keeps its job chains: an object of four pages, mapped for the CPU.
+#[derive(Debug)]
+pub struct Programs {
+    /// The object.
+    pub handle: Handle,
+    gpu_address: u64,
+    cpu_address: u64,
+    used: Cell<u64>,
+}
+
+impl Programs {
+    const SIZE: usize = 4 * PAGE_SIZE;
+
+    /// A new object in this file.
+    ///
+    /// # Errors
+    /// As [`Process::panfrost_create_bo`] and [`Process::mmap`].
+    pub fn new(process: &Process, gpu: Fd) -> Result<Self> {
+        let (handle, gpu_address) = process.panfrost_create_bo(gpu, Self::SIZE, 0)?;
+        let offset = process.panfrost_mmap_bo(gpu, handle)?;
+        let cpu_address = process.mmap(gpu, Self::SIZE as u64, offset, MapFlags::SHARED)?;
+        Ok(Programs { handle, gpu_address, cpu_address, used: Cell::new(0) })
+    }
+
+    /// Writes a chain into memory, behind the last one; its GPU address.
+    ///
+    /// # Panics
+    /// If there is no room.
+    pub fn load(&self, process: &Process, chain: impl FnOnce(JobChain) -> JobChain) -> u64 {
+        let at = self.used.get();
+        let chain = chain(JobChain::at(self.gpu_address + at));
+        for (offset, byte) in (at..).zip(chain.bytes()) {
+            let written = process.write_byte(self.cpu_address + offset, *byte);
+            assert!(written.is_ok(), "the object has no room for the chain");
+        }
+        self.used.set(at + chain.bytes().len() as u64);
+        self.gpu_address + at
+    }
+
+    /// The next chains overwrite the first.
+    pub fn rewind(&self) {
+        self.used.set(0);
+    }
+
+    /// A job with this chain and these objects, besides the one with the chain.
+    #[must_use]
+    pub fn job(&self, jc: u64, bos: &[Handle]) -> PanfrostSubmit {
+        let bo_handles = core::iter::once(self.handle).chain(bos.iter().copied()).collect();
+        PanfrostSubmit { jc, bo_handles, ..PanfrostSubmit::default() }
+    }
+
+    /// Unmaps the object, so that it no longer keeps the file.
+    ///
+    /// # Errors
+    /// As [`Process::munmap`].
+    pub fn unmap(&self, process: &Process) -> Result {
+        process.munmap(self.cpu_address, Self::SIZE as u64)
     }
 }

@@ -16,49 +16,6 @@ use lockdep::Validator;
 
 use crate::common::{PAGE, all, clean, kinds, map, open_with_bo, run};
 
-/// P1: `panfrost_gem_new`.
-#[test]
-fn p1_a_new_object_has_a_size_an_address_and_zeroed_memory() {
-    for (policy, shmem) in all() {
-        clean(policy, shmem, |_, process| {
-            let (gpu, handle, address) = open_with_bo(process, PAGE)?;
-            assert_ne!(address, 0);
-            assert_eq!(process.panfrost_get_bo_offset(gpu, handle)?, address);
-            assert_eq!(
-                process.panfrost_create_bo(gpu, 0, PANFROST_BO_NOEXEC).unwrap_err(),
-                Errno::EINVAL,
-                "no object of size 0"
-            );
-            let cpu = map(process, gpu, handle, PAGE)?;
-            assert_eq!(process.read_byte(cpu).unwrap(), 0);
-            process.write_byte(cpu, 0xff).unwrap();
-            process.munmap(cpu, PAGE as u64)?;
-            process.gem_close(gpu, handle)?;
-            let (again, same_address) = process.panfrost_create_bo(gpu, PAGE, PANFROST_BO_NOEXEC)?;
-            assert_eq!((again, same_address), (handle, address), "both are free again");
-            let cpu = map(process, gpu, again, PAGE)?;
-            assert_eq!(process.read_byte(cpu).unwrap(), 0, "other memory");
-            Ok(())
-        });
-    }
-}
-
-#[test]
-fn p1_two_files_have_address_spaces_of_their_own_and_no_handles_in_common() {
-    clean(P2, C, |_, process| {
-        let (first, handle, address) = open_with_bo(process, 3 * PAGE)?;
-        let (second, other, same_address) = open_with_bo(process, 3 * PAGE)?;
-        assert_eq!((handle, address), (other, same_address), "each file counts for itself");
-        let (one, two) = (map(process, first, handle, 3 * PAGE)?, map(process, second, other, 3 * PAGE)?);
-        process.write_byte(one, 1).unwrap();
-        process.write_byte(two, 2).unwrap();
-        assert_eq!((process.read_byte(one), process.read_byte(two)), (Ok(1), Ok(2)));
-        process.close(first)?;
-        assert_eq!(process.read_byte(one), Ok(1), "the mapping keeps the object");
-        Ok(())
-    });
-}
-
 #[test]
 fn bad_flags_and_handles_have_their_error_and_a_heap_is_not_for_the_cpu() {
     clean(P2, C, |kernel, process| {
@@ -84,27 +41,6 @@ fn bad_flags_and_handles_have_their_error_and_a_heap_is_not_for_the_cpu() {
         assert_eq!(kernel.live().count("drm_gem_object"), 1, "the heap only");
         Ok(())
     });
-}
-
-/// P2: `panfrost_prime@gem-prime-import`.
-#[test]
-fn p2_an_imported_buffer_has_an_address_and_is_the_exporters_memory() {
-    for (policy, shmem) in all() {
-        let reports = run(policy, shmem, |_, process| {
-            let kms = process.open(Driver::Vkms)?;
-            let dumb = process.mode_create_dumb(kms, 64, 64, 32)?;
-            let buffer = process.prime_handle_to_fd(kms, dumb, DRM_RDWR)?;
-            let gpu = process.open(Driver::Panfrost)?;
-            let handle = process.prime_fd_to_handle(gpu, buffer)?;
-            assert_ne!(process.panfrost_get_bo_offset(gpu, handle)?, 0);
-            process.gem_close(gpu, handle)?;
-            process.close(buffer)?;
-            process.gem_close(kms, dumb)
-        });
-        // The first attempt's pin asserts a lock that nobody takes.
-        let expected = if shmem == B0 && lockdep::ENABLED { vec!["assert-held"] } else { vec![] };
-        assert_eq!(kinds(&reports), expected, "{policy} {shmem}: {reports:?}");
-    }
 }
 
 /// Bug 3: between two kernel releases the GEM core took the lock and the callback still did.

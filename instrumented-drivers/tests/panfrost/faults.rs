@@ -10,10 +10,10 @@ use instrumented_drivers::kernel::file::Fd;
 use instrumented_drivers::kernel::shrinker::kswapd;
 use instrumented_drivers::policy::LockingPolicy::P2;
 use instrumented_drivers::policy::ShmemLocking::{A, B, C};
-use instrumented_drivers::user::{Driver, Kernel, Process};
+use instrumented_drivers::user::{Driver, Kernel, Process, Programs};
 use lockdep::Validator;
 
-use crate::common::{PAGE, Programs, all, clean, job, kinds, map, open_with_bo};
+use crate::common::{PAGE, all, clean, kinds, map, open_with_bo};
 
 const SZ_2M: u64 = 2 << 20;
 
@@ -60,13 +60,13 @@ fn p9_a_heap_grows_by_two_mebibytes_where_the_gpu_touches_it_and_once_only() {
                     .copy(address + 2, base + 4096, 1)
                     .copy(address + 3, base + 4097, 1)
             });
-            process.panfrost_submit(gpu, &job(&programs, jc, &[target, heap]))?;
+            process.panfrost_submit(gpu, &programs.job(jc, &[target, heap]))?;
             process.panfrost_wait_bo(gpu, target, WaitTimeout::Forever)?;
             let cpu = map(process, gpu, target, PAGE)?;
             let bytes: Vec<_> = (0..4).map(|at| process.read_byte(cpu + at).unwrap()).collect();
             assert_eq!(bytes, [1, 2, 3, 0]);
             assert_eq!(grown(kernel, process, gpu, heap), 2, "two blocks of four");
-            process.panfrost_submit(gpu, &job(&programs, jc, &[target, heap]))?;
+            process.panfrost_submit(gpu, &programs.job(jc, &[target, heap]))?;
             process.panfrost_wait_bo(gpu, target, WaitTimeout::Forever)?;
             assert_eq!(grown(kernel, process, gpu, heap), 2, "nothing new is touched");
             assert_eq!(
@@ -92,8 +92,8 @@ fn p9_two_slots_that_fault_in_one_block_get_the_same_pages() {
             let at = base + block * SZ_2M;
             let first = one.load(process, |chain| chain.write(at + 10, 1, 1));
             let second = two.load(process, |chain| chain.write(at + 11, 2, 1));
-            process.panfrost_submit(gpu, &job(&one, first, &[]))?;
-            process.panfrost_submit(gpu, &PanfrostSubmit { requirements: 1, ..job(&two, second, &[]) })?;
+            process.panfrost_submit(gpu, &one.job(first, &[]))?;
+            process.panfrost_submit(gpu, &PanfrostSubmit { requirements: 1, ..two.job(second, &[]) })?;
             process.panfrost_wait_bo(gpu, one.handle, WaitTimeout::Forever)?;
             process.panfrost_wait_bo(gpu, two.handle, WaitTimeout::Forever)?;
         }
@@ -106,7 +106,7 @@ fn p9_two_slots_that_fault_in_one_block_get_the_same_pages() {
             }
             chain
         });
-        process.panfrost_submit(gpu, &job(&one, jc, &[target, heap]))?;
+        process.panfrost_submit(gpu, &one.job(jc, &[target, heap]))?;
         process.panfrost_wait_bo(gpu, target, WaitTimeout::Forever)?;
         let cpu = map(process, gpu, target, PAGE)?;
         let bytes: Vec<_> = (0..16).map(|at| process.read_byte(cpu + at).unwrap()).collect();
@@ -126,7 +126,7 @@ fn p9_memory_that_runs_out_in_a_fault_fails_the_job_and_the_next_job_can_go_on()
                 let (heap, base) = heap(process, gpu, 1)?;
                 let jc = programs.load(process, |chain| chain.write(base, 7, 1).copy(address, base, 1));
                 let out = process.syncobj_create(gpu, false)?;
-                let submit = PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target, heap]) };
+                let submit = PanfrostSubmit { out_sync: Some(out), ..programs.job(jc, &[target, heap]) };
                 kernel.panfrost().fail_next_fault(at);
                 process.panfrost_submit(gpu, &submit)?;
                 assert_eq!(process.syncobj_wait(gpu, out)?, Some(Errno::EINVAL), "{shmem} {at}");
@@ -139,43 +139,6 @@ fn p9_memory_that_runs_out_in_a_fault_fails_the_job_and_the_next_job_can_go_on()
     }
 }
 
-/// P7: `panfrost_submit@pan-unhandled-pagefault`.
-#[test]
-fn p7_a_job_that_touches_nothing_mapped_fails_and_the_next_one_does_not() {
-    for (policy, shmem) in all() {
-        clean(policy, shmem, |kernel, process| {
-            let (gpu, target, address) = open_with_bo(process, PAGE)?;
-            let programs = Programs::new(process, gpu)?;
-            let (heap, base) = heap(process, gpu, 1)?;
-            let out = process.syncobj_create(gpu, false)?;
-            for nowhere in [0xdead_0000_u64, address + PAGE as u64] {
-                programs.rewind();
-                let jc = programs.load(process, |chain| chain.write(nowhere, 1, 1));
-                let submit = PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) };
-                process.panfrost_submit(gpu, &submit)?;
-                assert_eq!(process.syncobj_wait(gpu, out)?, Some(Errno::EINVAL));
-                // The chain itself can be nowhere, too; or no chain at all.
-                for jc in [nowhere, address] {
-                    process.panfrost_submit(gpu, &PanfrostSubmit { jc, ..submit.clone() })?;
-                    assert_eq!(process.syncobj_wait(gpu, out)?, Some(Errno::EINVAL));
-                }
-            }
-            programs.rewind();
-            // Its faults are handled again, too.
-            let jc = programs.load(process, |chain| chain.write(base, 9, 1).copy(address, base, 1));
-            process.panfrost_submit(
-                gpu,
-                &PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target, heap]) },
-            )?;
-            assert_eq!(process.syncobj_wait(gpu, out)?, None);
-            let cpu = map(process, gpu, target, PAGE)?;
-            assert_eq!(process.read_byte(cpu), Ok(9));
-            assert_eq!(kernel.panfrost().hw.resets(), 1, "the one at boot: nothing had to be reset");
-            Ok(())
-        });
-    }
-}
-
 #[test]
 fn a_purged_object_is_not_there_for_the_gpu_and_a_busy_one_is_not_purged() {
     for (policy, shmem) in all() {
@@ -184,7 +147,7 @@ fn a_purged_object_is_not_there_for_the_gpu_and_a_busy_one_is_not_purged() {
             let programs = Programs::new(process, gpu)?;
             let out = process.syncobj_create(gpu, false)?;
             let jc = programs.load(process, |chain| chain.gate(1).write(address, 1, 1));
-            let submit = PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) };
+            let submit = PanfrostSubmit { out_sync: Some(out), ..programs.job(jc, &[target]) };
             process.panfrost_submit(gpu, &submit)?;
             assert!(process.panfrost_madvise(gpu, target, DontNeed)?);
             kernel.settle();
@@ -217,7 +180,7 @@ fn p9_an_annotated_fault_handler_that_takes_the_reservation_lock_is_found_in_b_a
             let programs = Programs::new(&process, gpu).unwrap();
             let (heap, base) = heap(&process, gpu, 1).unwrap();
             let jc = programs.load(&process, |chain| chain.write(base, 1, 1));
-            process.panfrost_submit(gpu, &job(&programs, jc, &[heap])).unwrap();
+            process.panfrost_submit(gpu, &programs.job(jc, &[heap])).unwrap();
             process.panfrost_wait_bo(gpu, heap, WaitTimeout::Forever).unwrap();
             process.exit();
             kernel.assert_no_leaks();

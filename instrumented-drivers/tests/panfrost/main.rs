@@ -9,3 +9,5 @@ mod order;
 mod perfcnt;
 mod purge;
 mod reset;
+mod scenarios;
+mod sequences;

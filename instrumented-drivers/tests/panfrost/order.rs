@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The order of the driver's locks, and that several objects are locked in whatever order works.
 
-use instrumented_drivers::drm::file::Handle;
 use instrumented_drivers::drm::panfrost::drv::PanfrostMadv::DontNeed;
 use instrumented_drivers::drm::panfrost::gem::{PANFROST_BO_HEAP, PANFROST_BO_NOEXEC};
 use instrumented_drivers::drm::panfrost::submit::{PanfrostSubmit, WaitTimeout};
@@ -10,42 +9,10 @@ use instrumented_drivers::kernel::fault::{self, Plan};
 use instrumented_drivers::kernel::shrinker::kswapd;
 use instrumented_drivers::policy::LockingPolicy::P2;
 use instrumented_drivers::policy::ShmemLocking::{A, B, C};
-use instrumented_drivers::user::{Driver, Kernel, Process};
+use instrumented_drivers::user::{Driver, Kernel, Process, Programs};
 use lockdep::Validator;
 
-use crate::common::{PAGE, Programs, all, clean, job, map, open_with_bo};
-
-/// P13: two tasks submit jobs over the same objects in opposite orders. Each job counts in both objects.
-#[test]
-fn p13_jobs_over_the_same_objects_in_opposite_orders_back_off_and_lose_nothing() {
-    const ROUNDS: u64 = 40;
-    for (policy, shmem) in all() {
-        clean(policy, shmem, |_, process| {
-            let (gpu, one, at_one) = open_with_bo(process, PAGE)?;
-            let (two, at_two) = process.panfrost_create_bo(gpu, PAGE, PANFROST_BO_NOEXEC)?;
-            let submitter = |order: [Handle; 2]| {
-                process.spawn(move |process| -> Result {
-                    let programs = Programs::new(process, gpu)?;
-                    let jc = programs.load(process, |chain| chain.add(at_one, 1).add(at_two, 2));
-                    for _ in 0..ROUNDS {
-                        process.panfrost_submit(gpu, &job(&programs, jc, &order))?;
-                    }
-                    process.panfrost_wait_bo(gpu, programs.handle, WaitTimeout::Forever)
-                })
-            };
-            let (first, second) = (submitter([one, two])?, submitter([two, one])?);
-            first.wait()?;
-            second.wait()?;
-            for (handle, expected) in [(one, 2 * ROUNDS), (two, 4 * ROUNDS)] {
-                process.panfrost_wait_bo(gpu, handle, WaitTimeout::Now)?;
-                let cpu = map(process, gpu, handle, PAGE)?;
-                let bytes: Vec<_> = (0..2).map(|at| process.read_byte(cpu + at).unwrap()).collect();
-                assert_eq!(u64::from(u16::from_le_bytes([bytes[0], bytes[1]])), expected, "{policy} {shmem}");
-            }
-            Ok(())
-        });
-    }
-}
+use crate::common::{PAGE, clean, map, open_with_bo};
 
 /// P13: two imports of one foreign buffer share its lock, so they count as one object named twice.
 #[test]
@@ -64,8 +31,8 @@ fn p13_two_imports_of_one_buffer_in_one_job_are_refused() {
         assert_ne!(import, again, "two objects");
         let programs = Programs::new(process, gpu)?;
         let jc = programs.load(process, |chain| chain.null());
-        assert_eq!(process.panfrost_submit(gpu, &job(&programs, jc, &[import, again])), Err(Errno::EALREADY));
-        process.panfrost_submit(gpu, &job(&programs, jc, &[import]))?;
+        assert_eq!(process.panfrost_submit(gpu, &programs.job(jc, &[import, again])), Err(Errno::EALREADY));
+        process.panfrost_submit(gpu, &programs.job(jc, &[import]))?;
         process.panfrost_wait_bo(gpu, import, WaitTimeout::Forever)
     });
 }
@@ -78,7 +45,7 @@ fn grand_tour(kernel: &Kernel, process: &Process) -> Result {
     let (heap, base) = process.panfrost_create_bo(gpu, 1, PANFROST_BO_HEAP | PANFROST_BO_NOEXEC)?;
     let out = process.syncobj_create(gpu, false)?;
     let jc = programs.load(process, |chain| chain.gate(1).write(base, 1, 1).copy(address, base, 1));
-    let submit = PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target, heap]) };
+    let submit = PanfrostSubmit { out_sync: Some(out), ..programs.job(jc, &[target, heap]) };
     process.panfrost_submit(gpu, &submit)?;
     process
         .panfrost_submit(gpu, &PanfrostSubmit { in_syncs: vec![out], requirements: 1, ..submit.clone() })?;
@@ -99,11 +66,11 @@ fn grand_tour(kernel: &Kernel, process: &Process) -> Result {
     process.panfrost_madvise(gpu, dispensable, DontNeed)?;
     assert_eq!(kswapd(kernel.core(), usize::MAX), 1);
     let endless = programs.load(process, |chain| chain.null().forever());
-    process.panfrost_submit(gpu, &job(&programs, endless, &[]))?;
+    process.panfrost_submit(gpu, &programs.job(endless, &[]))?;
     kernel.settle();
     assert!(pfdev.fire_timeout(1));
     kernel.settle();
-    process.panfrost_submit(gpu, &job(&programs, endless, &[target]))
+    process.panfrost_submit(gpu, &programs.job(endless, &[target]))
 }
 
 const RESV: &str = "reservation_ww_class_mutex";
@@ -138,6 +105,9 @@ fn the_locks_are_taken_in_the_documented_order() {
             ("&perfcnt->lock", "&mm->mmap_lock"),
             ("&perfcnt->lock", RESV),
             ("&perfcnt->lock", "&obj->mappings.lock"),
+            ("&perfcnt->lock", "&mmu->mm_lock"),
+            ("(work_completion)(&sched->work_run_job)", "&pfdev->as_lock"),
+            ("(work_completion)(&sched->work_run_job)", "&sched->job_list_lock"),
             (pages, "fs_reclaim"),
             ("fs_reclaim", "&pfdev->as_lock"),
             ("dma_fence_map", "&js->job_lock"),
@@ -173,7 +143,7 @@ fn every_failure_on_the_way_of_a_job_leaves_nothing_behind() {
                 let submit = PanfrostSubmit {
                     out_sync: Some(out),
                     in_syncs: vec![first],
-                    ..job(&programs, jc, &[target])
+                    ..programs.job(jc, &[target])
                 };
                 process.panfrost_submit(gpu, &submit)?;
                 process.panfrost_submit(gpu, &submit)?;

@@ -6,59 +6,13 @@ use instrumented_drivers::drm::panfrost::submit::{PanfrostSubmit, WaitTimeout};
 use instrumented_drivers::kernel::errno::Errno;
 use instrumented_drivers::policy::LockingPolicy::P2;
 use instrumented_drivers::policy::ShmemLocking::C;
-use instrumented_drivers::user::{Driver, Kernel};
+use instrumented_drivers::user::{Driver, Kernel, Programs};
 use lockdep::Validator;
 
-use crate::common::{PAGE, Programs, all, clean, job, map, open_with_bo};
+use crate::common::{PAGE, all, clean, map, open_with_bo};
 
 /// The slot of jobs that are not fragment jobs.
 const SLOT: usize = 1;
-
-/// P6: `panfrost_submit@pan-reset`.
-#[test]
-fn p6_a_job_that_never_ends_is_cancelled_by_a_reset_and_the_next_one_runs() {
-    for (policy, shmem) in all() {
-        clean(policy, shmem, |kernel, process| {
-            let pfdev = kernel.panfrost();
-            let (gpu, target, address) = open_with_bo(process, PAGE)?;
-            let programs = Programs::new(process, gpu)?;
-            let endless = programs.load(process, |chain| chain.null().forever());
-            let good = programs.load(process, |chain| chain.write(address, 6, 1));
-            let out = process.syncobj_create(gpu, false)?;
-            let submit = |jc| PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) };
-            assert!(!pfdev.fire_timeout(SLOT), "there is no job that could be late");
-            process.panfrost_submit(gpu, &submit(endless))?;
-            kernel.settle();
-            assert_eq!(process.panfrost_wait_bo(gpu, target, WaitTimeout::Now), Err(Errno::EBUSY));
-            assert!(pfdev.fire_timeout(SLOT));
-            assert_eq!(process.syncobj_wait(gpu, out)?, Some(Errno::ECANCELED));
-            assert_eq!(pfdev.hw.resets(), 2, "one at boot, one now");
-            process.panfrost_submit(gpu, &submit(good))?;
-            assert_eq!(process.syncobj_wait(gpu, out)?, None);
-            let cpu = map(process, gpu, target, PAGE)?;
-            assert_eq!(process.read_byte(cpu), Ok(6));
-            kernel.settle();
-            assert!(!pfdev.fire_timeout(SLOT), "nobody is late");
-            Ok(())
-        });
-    }
-}
-
-#[test]
-fn p6_a_job_that_does_not_even_stop_is_ended_by_the_reset() {
-    clean(P2, C, |kernel, process| {
-        let (gpu, target, _) = open_with_bo(process, PAGE)?;
-        let programs = Programs::new(process, gpu)?;
-        let jc = programs.load(process, |chain| chain.wedge());
-        let out = process.syncobj_create(gpu, false)?;
-        process
-            .panfrost_submit(gpu, &PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) })?;
-        kernel.settle();
-        assert!(kernel.panfrost().fire_timeout(SLOT));
-        assert_eq!(process.syncobj_wait(gpu, out)?, Some(Errno::ECANCELED));
-        Ok(())
-    });
-}
 
 #[test]
 fn p6_the_jobs_of_others_survive_a_reset_and_go_on_where_they_were() {
@@ -76,13 +30,13 @@ fn p6_the_jobs_of_others_survive_a_reset_and_go_on_where_they_were() {
             let submit = PanfrostSubmit {
                 requirements: 1,
                 out_sync: Some(out),
-                ..job(&good_programs, counts, &[target])
+                ..good_programs.job(counts, &[target])
             };
             process.panfrost_submit(good, &submit)?;
-            process.panfrost_submit(bad, &job(&bad_programs, endless, &[]))?;
+            process.panfrost_submit(bad, &bad_programs.job(endless, &[]))?;
             // And this one is behind the bad one, not yet begun.
             let behind = good_programs.load(process, |chain| chain.add(address + 8, 5));
-            process.panfrost_submit(good, &job(&good_programs, behind, &[]))?;
+            process.panfrost_submit(good, &good_programs.job(behind, &[]))?;
             kernel.settle();
             assert!(pfdev.fire_timeout(SLOT));
             kernel.settle();
@@ -105,7 +59,7 @@ fn a_timeout_that_comes_just_after_the_end_is_no_reset() {
         let programs = Programs::new(process, gpu)?;
         let jc = programs.load(process, |chain| chain.gate(1));
         for round in 0..20 {
-            process.panfrost_submit(gpu, &job(&programs, jc, &[target]))?;
+            process.panfrost_submit(gpu, &programs.job(jc, &[target]))?;
             if round == 0 {
                 kernel.settle();
                 kernel.panfrost().hw.open_gate(1);
@@ -128,7 +82,7 @@ fn a_late_timeout_of_the_old_scheduler_loses_the_job() {
         let (gpu, _, _) = open_with_bo(&process, PAGE).unwrap();
         let programs = Programs::new(&process, gpu).unwrap();
         let jc = programs.load(&process, |chain| chain.gate(1));
-        process.panfrost_submit(gpu, &job(&programs, jc, &[])).unwrap();
+        process.panfrost_submit(gpu, &programs.job(jc, &[])).unwrap();
         kernel.settle();
         // The interrupt's thread is slow: it has seen that the job is done and cannot say so yet.
         let pfdev = kernel.panfrost();
@@ -158,7 +112,7 @@ fn a_reset_that_the_driver_asks_for_costs_nobody_a_job() {
         let jc = programs.load(process, |chain| chain.add(address, 1).gate(1).add(address, 1));
         let out = process.syncobj_create(gpu, false)?;
         process
-            .panfrost_submit(gpu, &PanfrostSubmit { out_sync: Some(out), ..job(&programs, jc, &[target]) })?;
+            .panfrost_submit(gpu, &PanfrostSubmit { out_sync: Some(out), ..programs.job(jc, &[target]) })?;
         kernel.settle();
         panfrost_device_schedule_reset(&kernel.panfrost());
         kernel.settle();
@@ -179,7 +133,7 @@ fn closing_a_file_while_its_job_is_being_reset_puts_everything_back() {
             let programs = Programs::new(process, gpu)?;
             let jc = programs.load(process, |chain| chain.null().forever());
             for _ in 0..3 {
-                process.panfrost_submit(gpu, &job(&programs, jc, &[]))?;
+                process.panfrost_submit(gpu, &programs.job(jc, &[]))?;
             }
             kernel.settle();
             assert!(kernel.panfrost().fire_timeout(SLOT));
@@ -206,13 +160,13 @@ fn a_reset_has_its_signalling_sections_and_takes_the_job_lock_inside() {
         let (gpu, _, _) = open_with_bo(&process, PAGE).unwrap();
         let programs = Programs::new(&process, gpu).unwrap();
         let good = programs.load(&process, |chain| chain.gate(1));
-        process.panfrost_submit(gpu, &job(&programs, good, &[])).unwrap();
+        process.panfrost_submit(gpu, &programs.job(good, &[])).unwrap();
         // So that the scheduler's callback is on the fence when the job ends.
         kernel.settle();
         kernel.panfrost().hw.open_gate(1);
         process.panfrost_wait_bo(gpu, programs.handle, WaitTimeout::Forever).unwrap();
         let endless = programs.load(&process, |chain| chain.null().forever());
-        process.panfrost_submit(gpu, &job(&programs, endless, &[])).unwrap();
+        process.panfrost_submit(gpu, &programs.job(endless, &[])).unwrap();
         kernel.settle();
         assert!(kernel.panfrost().fire_timeout(SLOT));
         kernel.settle();
@@ -236,7 +190,7 @@ fn the_driver_is_unloaded_when_nobody_uses_it_and_not_before() {
             let (gpu, target, address) = open_with_bo(process, PAGE)?;
             let programs = Programs::new(process, gpu)?;
             let jc = programs.load(process, |chain| chain.write(address, 1, 1));
-            process.panfrost_submit(gpu, &job(&programs, jc, &[target]))?;
+            process.panfrost_submit(gpu, &programs.job(jc, &[target]))?;
             assert_eq!(kernel.unload(Driver::Panfrost), Err(Errno::EBUSY));
             programs.unmap(process)?;
             process.close(gpu)?;
