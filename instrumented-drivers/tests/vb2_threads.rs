@@ -18,28 +18,10 @@ use instrumented_drivers::media::videobuf2::Memory;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::user::{Child, Driver, Process, QueueBuffer};
 
-use vb2_common::{CAMERAS, FRAME, check_frame, map_plane, run};
+use vb2_common::{CAMERAS, FRAME, Random, check_frame, map_plane, run};
 
 const BUFFERS: usize = 4;
 const LEN: u64 = FRAME as u64;
-
-/// A generator of numbers that nobody has to trust (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, thread: u64) -> Self {
-        Random(
-            (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (thread + 1).wrapping_mul(0xbf58_476d_1ce4_e5b9),
-        )
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap_or(0) % limit
-    }
-}
 
 /// A camera that streams, and which of its buffers are out.
 #[derive(Clone)]

@@ -202,6 +202,10 @@ impl DrmGemObject {
     pub fn refcount(&self) -> usize {
         self.refcount.count()
     }
+
+    pub(super) fn is_freed(&self) -> bool {
+        self.live.is_freed()
+    }
 }
 
 /// `drm_gem_object_get`.

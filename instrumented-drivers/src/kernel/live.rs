@@ -53,4 +53,9 @@ impl Live {
             *count -= 1;
         }
     }
+
+    /// Whether it was freed: who looks at it now has not kept a reference.
+    pub(crate) fn is_freed(&self) -> bool {
+        self.freed.load(Ordering::Relaxed)
+    }
 }

@@ -11,3 +11,6 @@ mod purge;
 mod reset;
 mod scenarios;
 mod sequences;
+mod threads;
+#[path = "../vb2_common/mod.rs"]
+mod vb2_common;

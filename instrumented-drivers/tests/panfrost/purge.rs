@@ -122,6 +122,10 @@ fn p11_advice_and_reclaim_alternate_and_a_purge_is_seen_by_the_next_advice() {
             assert_eq!(scan(), 1);
             assert_eq!(scan(), 0, "once only");
             assert!(!process.panfrost_madvise(gpu, handle, WillNeed)?);
+            let (closed, _) = process.panfrost_create_bo(gpu, PAGE, PANFROST_BO_NOEXEC)?;
+            assert!(process.panfrost_madvise(gpu, closed, DontNeed)?);
+            process.gem_close(gpu, closed)?;
+            assert_eq!(scan(), 0, "it is gone");
             Ok(())
         });
     }

@@ -39,8 +39,10 @@ fn panfrost_gem_shrinker_count(pfdev: &PanfrostDevice) -> usize {
     if !pfdev.shrinker_lock.trylock() {
         return 0;
     }
-    let purgeable = pfdev.shrinker_list.get();
-    let count = purgeable.iter().filter(|obj| drm_gem_shmem_is_purgeable(obj)).map(|obj| pages(obj)).sum();
+    let listed = pfdev.shrinker_list.get();
+    let stale = listed.iter().any(|obj| obj.is_freed());
+    pfdev.core.warn_on(stale, "the shrinker looks at an object that was freed");
+    let count = listed.iter().filter(|obj| drm_gem_shmem_is_purgeable(obj)).map(|obj| pages(obj)).sum();
     pfdev.shrinker_lock.unlock();
     count
 }
