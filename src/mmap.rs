@@ -34,12 +34,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "REGIME")]
     shmem: Option<String>,
     /// Exporting driver: vgem, vkms or panfrost (the shmem helper), vb2-dma-contig, vb2-dma-sg or vb2-vmalloc (video
-    /// buffers), system-heap, cma-heap or udmabuf (buffers without a device) [default: all]
+    /// buffers), system-heap, cma-heap or udmabuf (buffers without a device), fastrpc (a signal processor)
+    /// [default: all]
     #[arg(long, value_name = "NAME")]
     exporter: Option<String>,
     /// How the buffer is mapped: dma-buf-fd, driver-fd, self-import-fd or foreign-import-fd [default: all]
     #[arg(long, value_name = "NAME")]
     path: Option<String>,
+    /// Run the drivers without their known mistakes: fastrpc's mmap asserts a lock that P2 no longer holds
+    #[arg(long)]
+    fixed: bool,
     /// Run each deadlock again in a process of its own in which nobody watches, and show that it hangs
     #[arg(long)]
     prove_hang: bool,
@@ -57,6 +61,7 @@ struct Choice {
     shmem: Option<ShmemLocking>,
     exporter: Option<Exporter>,
     path: Option<MapPath>,
+    fixed: bool,
 }
 
 impl Choice {
@@ -66,6 +71,7 @@ impl Choice {
             shmem: one_of("shmem regime", args.shmem.as_deref(), &ShmemLocking::ALL)?,
             exporter: one_of("exporter", args.exporter.as_deref(), &Exporter::ALL)?,
             path: one_of("path", args.path.as_deref(), &MapPath::ALL)?,
+            fixed: args.fixed,
         })
     }
 
@@ -76,7 +82,7 @@ impl Choice {
                 && self.exporter.is_none_or(|exporter| exporter == cell.exporter)
                 && self.path.is_none_or(|path| path == cell.path)
         };
-        Cell::all().filter(fits).collect()
+        Cell::all().filter(fits).map(|cell| Cell { fixed: self.fixed, ..cell }).collect()
     }
 }
 
@@ -119,6 +125,7 @@ fn cell(outcome: &Outcome, proofs: &[Proof]) -> Value {
         "held_in_mmap": held,
         "verdict": outcome.verdict().map_or("clean", |kind| kind.name()),
         "expected": cell.expected_verdict().map_or("clean", |kind| kind.name()),
+        "fixed": cell.fixed,
         "ok": outcome.is_as_expected(),
         "report": outcome.report().map(|report| report.to_json()),
         "findings": run.reports.iter().map(|report| report.to_json()).collect::<Vec<_>>(),

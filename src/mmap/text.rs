@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use instrumented_drivers::scenario::mission::{Cell, MapPath, Outcome};
-use lockdep::Report;
+use lockdep::{Report, ReportKind};
 
 use super::hang::Proof;
 use crate::app::output::Output;
@@ -114,7 +114,15 @@ fn legend(outcomes: &[Outcome], locks: &[String], out: &mut Output) -> io::Resul
              the exporter takes it there (B0, B, C): both are the same lock, and the task waits for itself."
         )?;
     }
-    if others > 0 {
+    if outcomes.iter().any(|o| o.verdict().is_some() && o.cell.asserts_what_p1_held()) {
+        writeln!(
+            out,
+            "`assert-held` is expected of fastrpc under P2: its mmap still asserts the lock that the core held\n\
+             under P1. `--fixed` runs it without."
+        )?;
+    }
+    if outcomes.iter().any(|o| o.verdict() == Some(ReportKind::AssertHeld) && o.cell.setup.pin_is_unlocked())
+    {
         writeln!(
             out,
             "`assert-held` is expected where a foreign device attaches under B0: the helper's pin asserts\n\

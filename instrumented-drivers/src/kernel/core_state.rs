@@ -3,6 +3,7 @@
 //! What is global in a kernel and one per simulated kernel here, so that several can run side by side in one
 //! process: the policies, the list of dma-bufs, the logs that a test reads.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use lockdep::LockClass;
@@ -18,7 +19,7 @@ use super::shrinker::Shrinkers;
 use super::vmalloc::VmallocSpace;
 use super::workqueue::{Workqueue, work_class};
 use crate::dma_buf::fence::FenceStub;
-use crate::policy::{LockingPolicy, ShmemLocking};
+use crate::policy::{Fix, LockingPolicy, ShmemLocking};
 
 /// An exporter's (or a driver's) `mmap` was entered: who held what, before it took a lock of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub struct KernelCore {
     pub(crate) background: Background,
     /// For work items that need no queue of their own.
     pub(crate) system_wq: Workqueue,
+    fixes: parking_lot::Mutex<BTreeSet<Fix>>,
     mmap_log: parking_lot::Mutex<Vec<MmapEntry>>,
     warnings: parking_lot::Mutex<Vec<String>>,
     /// Keeps every address space's memory until the end, so that no two of them are one lock instance.
@@ -77,6 +79,7 @@ impl KernelCore {
             shrinkers: Shrinkers::default(),
             background,
             system_wq,
+            fixes: parking_lot::Mutex::default(),
             mmap_log: parking_lot::Mutex::default(),
             warnings: parking_lot::Mutex::default(),
             address_spaces: parking_lot::Mutex::default(),
@@ -85,6 +88,14 @@ impl KernelCore {
 
     pub(crate) fn born(&self, kind: &'static str) -> Live {
         self.live.born(kind)
+    }
+
+    pub(crate) fn fix(&self, mistake: Fix) {
+        self.fixes.lock().insert(mistake);
+    }
+
+    pub(crate) fn is_fixed(&self, mistake: Fix) -> bool {
+        self.fixes.lock().contains(&mistake)
     }
 
     /// The objects that are alive.

@@ -118,6 +118,15 @@ pub fn softirq<R>(f: impl FnOnce() -> R) -> R {
 
 /// Runs `f` as a hard interrupt on this CPU; interrupts stay off meanwhile.
 pub fn hardirq<R>(f: impl FnOnce() -> R) -> R {
+    interrupt(false, f)
+}
+
+/// The same for a handler that a kernel for real-time runs in a thread, so that it may take spinlocks.
+pub fn hardirq_threaded<R>(f: impl FnOnce() -> R) -> R {
+    interrupt(true, f)
+}
+
+fn interrupt<R>(threaded: bool, f: impl FnOnce() -> R) -> R {
     struct Leave(bool);
     impl Drop for Leave {
         fn drop(&mut self) {
@@ -125,7 +134,7 @@ pub fn hardirq<R>(f: impl FnOnce() -> R) -> R {
             irq_exit();
         }
     }
-    irq_enter(false);
+    irq_enter(threaded);
     let _leave = Leave(IRQS_OFF.replace(true));
     f()
 }

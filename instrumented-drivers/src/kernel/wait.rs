@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use lockdep::{LockClass, WaitType};
 use parking_lot::{Condvar, Mutex};
 
+use super::errno::{Errno, Result};
+use super::fault;
 use super::kthread::Background;
 use super::locking::SpinLock;
 
@@ -130,6 +132,18 @@ impl Completion {
     /// `wait_for_completion`.
     pub fn wait(&self) {
         self.wait_unless(|| false);
+    }
+
+    /// `wait_for_completion_interruptible`.
+    ///
+    /// # Errors
+    /// -EINTR if a signal was injected ([`fault`]).
+    pub fn wait_interruptible(&self) -> Result {
+        if fault::interrupted() {
+            return Err(Errno::EINTR);
+        }
+        self.wait();
+        Ok(())
     }
 
     /// `wait_for_completion_timeout`: false if the time was up first.

@@ -99,18 +99,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 /// What the scenarios of such buffers do.
 impl World {
-    /// A buffer of [`BYTES`] from a heap or of a memfd.
+    /// A buffer of [`BYTES`] from a heap, of a memfd or of a signal processor.
     pub(super) fn allocate(&self, from: Driver) -> Outcome<Fd> {
         let init = &self.init;
         let device = init.open(from)?;
-        let buffer = if from == Driver::Udmabuf {
-            let memfd = self.sealed_memfd()?;
-            let size = usize::try_from(BYTES).unwrap_or_default();
-            let buffer = init.udmabuf_create(device, &[UdmabufItem { memfd, offset: 0, size }]);
-            init.close(memfd)?;
-            buffer?
-        } else {
-            init.dma_heap_alloc(device, usize::try_from(BYTES).unwrap_or_default())?
+        let size = usize::try_from(BYTES).unwrap_or_default();
+        let buffer = match from {
+            Driver::Udmabuf => {
+                let memfd = self.sealed_memfd()?;
+                let buffer = init.udmabuf_create(device, &[UdmabufItem { memfd, offset: 0, size }]);
+                init.close(memfd)?;
+                buffer?
+            }
+            Driver::Fastrpc => init.fastrpc_alloc_dma_buf(device, size)?,
+            _ => init.dma_heap_alloc(device, size)?,
         };
         init.close(device)?;
         Ok(buffer)

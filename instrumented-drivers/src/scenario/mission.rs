@@ -18,6 +18,7 @@ use super::{End, Run, Setup, judged, would_hang};
 use crate::dma_buf::ioctl::DMA_BUF_SYNC_RW;
 use crate::kernel::file::Fd;
 use crate::media::videobuf2::Memory;
+use crate::policy::{Fix, LockingPolicy};
 use crate::user::Driver;
 
 /// A driver that exports buffers.
@@ -41,6 +42,8 @@ pub enum Exporter {
     CmaHeap,
     /// The program's own memory.
     Udmabuf,
+    /// A signal processor's buffers.
+    Fastrpc,
 }
 
 /// How a program comes to map a buffer.
@@ -66,11 +69,13 @@ pub struct Cell {
     pub exporter: Exporter,
     /// How it is mapped.
     pub path: MapPath,
+    /// The drivers are without their known mistakes ([`Fix`]).
+    pub fixed: bool,
 }
 
 impl Exporter {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Vgem,
         Self::Vkms,
         Self::Panfrost,
@@ -80,6 +85,7 @@ impl Exporter {
         Self::SystemHeap,
         Self::CmaHeap,
         Self::Udmabuf,
+        Self::Fastrpc,
     ];
 
     /// The driver's name.
@@ -99,6 +105,7 @@ impl Exporter {
             Self::SystemHeap => Driver::SystemHeap,
             Self::CmaHeap => Driver::CmaHeap,
             Self::Udmabuf => Driver::Udmabuf,
+            Self::Fastrpc => Driver::Fastrpc,
         }
     }
 
@@ -172,7 +179,7 @@ impl Cell {
         Setup::all().flat_map(|setup| {
             Exporter::ALL.into_iter().flat_map(move |exporter| {
                 let paths = MapPath::ALL.into_iter().filter(move |path| exporter.has(*path));
-                paths.map(move |path| Cell { setup, exporter, path })
+                paths.map(move |path| Cell { setup, exporter, path, fixed: false })
             })
         })
     }
@@ -198,6 +205,9 @@ impl Cell {
 
     /// Create, export, import if the path says so, map, touch, unmap, close.
     fn program(&self, world: &World) -> Result<(), Failure> {
+        if self.fixed {
+            Fix::ALL.into_iter().for_each(|mistake| world.kernel.fix(mistake));
+        }
         if self.exporter.is_shmem() { self.gem_program(world) } else { self.other_program(world) }
     }
 
@@ -279,6 +289,12 @@ impl Cell {
         self.exporter.is_shmem() && self.setup.mmap_deadlocks() && self.path != MapPath::DriverFd
     }
 
+    /// True if the exporter's `mmap` still asserts the lock that the core no longer holds.
+    #[must_use]
+    pub fn asserts_what_p1_held(&self) -> bool {
+        self.exporter == Exporter::Fastrpc && self.setup.policy == LockingPolicy::P2 && !self.fixed
+    }
+
     /// The kinds of finding that are right for this cell, in the order in which they are made.
     #[must_use]
     pub fn expected(&self) -> Vec<ReportKind> {
@@ -286,8 +302,9 @@ impl Cell {
         let pins = self.exporter.is_shmem() && self.path == MapPath::ForeignImportFd;
         let unlocked_pin = pins && self.setup.pin_is_unlocked();
         let pin = unlocked_pin.then_some(ReportKind::AssertHeld);
+        let stale = self.asserts_what_p1_held().then_some(ReportKind::AssertHeld);
         let deadlock = self.deadlocks().then_some(ReportKind::Recursive);
-        pin.into_iter().chain(deadlock).collect()
+        pin.into_iter().chain(stale).chain(deadlock).collect()
     }
 }
 

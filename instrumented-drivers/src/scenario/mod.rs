@@ -8,6 +8,8 @@
 //! Every scenario ends with no lock held, every object freed and no work put off, or it fails.
 #![forbid(unsafe_code)]
 
+
+mod fastrpc;
 mod gpu;
 mod heaps;
 mod import;
@@ -104,6 +106,8 @@ enum Expects {
     Vmaps,
     /// It calls functions without the reservation lock that they expect unless they have mutexes of their own.
     CallsUnlocked,
+    /// It maps a buffer whose exporter still asserts, under P2, what the core held under P1.
+    AssertsWhatP1Held,
 }
 
 impl fmt::Debug for Scenario {
@@ -150,6 +154,7 @@ pub fn registry() -> Vec<Scenario> {
         video::SCENARIOS,
         heaps::SCENARIOS,
         gpu::SCENARIOS,
+        fastrpc::SCENARIOS,
         kunit::SCENARIOS,
     ]
     .concat()
@@ -176,6 +181,7 @@ impl Scenario {
             }
             Expects::Vmaps => setup.policy == LockingPolicy::P0 && !own_mutexes,
             Expects::CallsUnlocked => !own_mutexes,
+            Expects::AssertsWhatP1Held => setup.policy == LockingPolicy::P2,
         };
         if asserted {
             kinds.push(ReportKind::AssertHeld);

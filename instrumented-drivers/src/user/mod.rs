@@ -23,6 +23,8 @@
 //! A call that panics (a finding instead of a certain hang) leaves its locks locked. The world can still be dropped:
 //! nothing takes a lock on the way out, nothing is reported.
 
+mod devices;
+mod fastrpc;
 mod heaps;
 mod panfrost;
 mod process;
@@ -34,19 +36,17 @@ pub use video::{QueueBuffer, VideoDevices};
 
 use std::sync::Arc;
 
-use crate::dma_buf::heaps::{DmaHeaps, cma_heap, system_heap};
+use self::devices::Devices;
+use crate::dma_buf::heaps::{cma_heap, system_heap};
 use crate::dma_buf::resv::dma_resv_lockdep;
 use crate::dma_buf::udmabuf;
 use crate::drm::device::DrmDevice;
-use crate::drm::panfrost::PanfrostDriver;
-use crate::drm::vgem::VgemDriver;
-use crate::drm::vkms::VkmsDriver;
 use crate::kernel::errno::Result;
 use crate::kernel::live::LiveObjects;
 use crate::kernel::task;
 use crate::kernel::{KernelCore, MmapEntry};
 use crate::media::videobuf2;
-use crate::policy::{LockingPolicy, ShmemLocking};
+use crate::policy::{Fix, LockingPolicy, ShmemLocking};
 
 /// The drivers of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,6 +71,8 @@ pub enum Driver {
     CmaHeap,
     /// Makes buffers of the program's own memory.
     Udmabuf,
+    /// A signal processor's driver.
+    Fastrpc,
 }
 
 impl Driver {
@@ -94,6 +96,7 @@ impl Driver {
             Driver::SystemHeap => system_heap::NAME,
             Driver::CmaHeap => cma_heap::NAME,
             Driver::Udmabuf => udmabuf::NAME,
+            Driver::Fastrpc => crate::misc::fastrpc::NAME,
         }
     }
 }
@@ -101,11 +104,7 @@ impl Driver {
 /// A booted kernel: its policies and its devices.
 pub struct Kernel {
     core: Arc<KernelCore>,
-    vgem: Arc<DrmDevice>,
-    vkms: Arc<DrmDevice>,
-    panfrost: Arc<DrmDevice>,
-    video: VideoDevices,
-    heaps: Arc<DmaHeaps>,
+    devices: Arc<Devices>,
 }
 
 impl Kernel {
@@ -115,11 +114,8 @@ impl Kernel {
         // So that reports name the models' functions.
         crate::functions::register();
         let core = KernelCore::new(policy, shmem);
-        let vgem = DrmDevice::register(&core, &VgemDriver);
-        let vkms = DrmDevice::register(&core, &VkmsDriver);
-        let panfrost = DrmDevice::register(&core, &PanfrostDriver);
-        let video = VideoDevices::register(&core);
-        Kernel { core, vgem, vkms, panfrost, video, heaps: Arc::default() }
+        let devices = Devices::probe(&core);
+        Kernel { core, devices }
     }
 
     /// The boot step that records the documented lock order, so that the first violation is found.
@@ -138,18 +134,18 @@ impl Kernel {
     /// The cameras.
     #[must_use]
     pub fn video(&self) -> &VideoDevices {
-        &self.video
+        &self.devices.video
     }
 
     /// The device of a DRM driver. `None` for the others.
     #[must_use]
     pub fn drm_device(&self, driver: Driver) -> Option<&Arc<DrmDevice>> {
-        match driver {
-            Driver::Vgem => Some(&self.vgem),
-            Driver::Vkms => Some(&self.vkms),
-            Driver::Panfrost => Some(&self.panfrost),
-            _ => None,
-        }
+        self.devices.drm(driver)
+    }
+
+    /// From now on this kernel is without a known mistake.
+    pub fn fix(&self, mistake: Fix) {
+        self.core.fix(mistake);
     }
 
     /// Unloads a DRM driver.
@@ -204,7 +200,7 @@ impl Kernel {
 
 impl Drop for Kernel {
     fn drop(&mut self) {
-        self.video.abandon();
+        self.devices.abandon();
         self.core.abandon();
     }
 }

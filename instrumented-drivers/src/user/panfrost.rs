@@ -5,7 +5,7 @@
 use core::cell::Cell;
 use std::sync::Arc;
 
-use super::{Kernel, Process};
+use super::{Driver, Kernel, Process};
 use crate::drm::file::Handle;
 use crate::drm::gem_shmem_helper::drm_gem_shmem_dumb_create;
 use crate::drm::panfrost::device::PanfrostDevice;
@@ -31,7 +31,7 @@ impl Kernel {
     /// The GPU's driver.
     #[must_use]
     pub fn panfrost(&self) -> Arc<PanfrostDevice> {
-        PanfrostDevice::of(&self.panfrost)
+        PanfrostDevice::of(self.drm_device(Driver::Panfrost).unwrap_or_else(|| unreachable!("it was probed")))
     }
 
     /// Waits until no thread of the kernel and no simulated device has anything left to do, other than to wait for

@@ -8,14 +8,12 @@
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use super::{Driver, Kernel, VideoDevices};
+use super::devices::Devices;
+use super::{Driver, Kernel};
 use crate::dma_buf::DmaBuf;
-use crate::dma_buf::heaps::DmaHeaps;
 use crate::dma_buf::ioctl::{DMA_BUF_SYNC_END, DMA_BUF_SYNC_START, DmaBufIoctl, dma_buf_ioctl};
 use crate::dma_buf::sync_file::sync_file_get_fence;
-use crate::dma_buf::udmabuf::udmabuf_open;
-use crate::drm::device::DrmDevice;
-use crate::drm::file::{DrmFile, Handle, drm_open};
+use crate::drm::file::{DrmFile, Handle};
 use crate::drm::gem_shmem_helper::drm_gem_shmem_dumb_create;
 use crate::drm::prime::{drm_gem_prime_fd_to_handle, drm_gem_prime_handle_to_fd};
 use crate::drm::vgem::{VgemFence, vgem_fence_attach_ioctl, vgem_fence_signal_ioctl, vgem_fence_timeout};
@@ -29,16 +27,12 @@ use crate::kernel::mm::{
 use crate::kernel::poll::{PollEvents, PollTimeout, do_poll};
 use crate::kernel::shmem::PAGE_SIZE;
 use crate::kernel::task::syscall;
-use crate::misc::forwarding_importer::{importer_open, importer_set_buffer};
+use crate::misc::forwarding_importer::importer_set_buffer;
 
 pub(super) struct Inner {
     name: String,
     pub(super) core: Arc<KernelCore>,
-    vgem: Arc<DrmDevice>,
-    vkms: Arc<DrmDevice>,
-    panfrost: Arc<DrmDevice>,
-    video: VideoDevices,
-    heaps: Arc<DmaHeaps>,
+    devices: Arc<Devices>,
     pub(super) mm: Arc<Mm>,
     pub(super) files: FileTable,
 }
@@ -52,11 +46,7 @@ impl Process {
         Process(Arc::new(Inner {
             name: name.to_owned(),
             core: kernel.core.clone(),
-            vgem: kernel.vgem.clone(),
-            vkms: kernel.vkms.clone(),
-            panfrost: kernel.panfrost.clone(),
-            video: kernel.video.clone(),
-            heaps: kernel.heaps.clone(),
+            devices: kernel.devices.clone(),
             mm: Mm::new(&kernel.core),
             files: FileTable::default(),
         }))
@@ -67,22 +57,7 @@ impl Process {
     /// # Errors
     /// -ENODEV if it was unloaded, -ENOMEM (injected).
     pub fn open(&self, driver: Driver) -> Result<Fd> {
-        syscall(|| {
-            let file = match driver {
-                Driver::Vgem => drm_open(&self.0.vgem)?,
-                Driver::Vkms => drm_open(&self.0.vkms)?,
-                Driver::Panfrost => drm_open(&self.0.panfrost)?,
-                Driver::Importer => importer_open(&self.0.core),
-                Driver::VividVmalloc | Driver::VividDmaContig | Driver::VividDmaSg => {
-                    self.0.video.open(&self.0.core, driver).ok_or(Errno::ENODEV)?
-                }
-                Driver::SystemHeap | Driver::CmaHeap => {
-                    self.0.heaps.dma_heap_open(&self.0.core, driver.name()).ok_or(Errno::ENODEV)?
-                }
-                Driver::Udmabuf => udmabuf_open(&self.0.core),
-            };
-            self.0.files.install(file)
-        })
+        syscall(|| self.0.files.install(self.0.devices.open(&self.0.core, driver)?))
     }
 
     /// `close`.
@@ -348,11 +323,7 @@ impl Process {
         let child = Process(Arc::new(Inner {
             name: self.0.name.clone(),
             core: self.0.core.clone(),
-            vgem: self.0.vgem.clone(),
-            vkms: self.0.vkms.clone(),
-            panfrost: self.0.panfrost.clone(),
-            video: self.0.video.clone(),
-            heaps: self.0.heaps.clone(),
+            devices: self.0.devices.clone(),
             mm,
             files: self.0.files.dup(),
         }));

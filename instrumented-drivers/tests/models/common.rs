@@ -3,11 +3,12 @@
 
 use instrumented_drivers::drm::file::Handle;
 use instrumented_drivers::drm::prime::DRM_RDWR;
-use instrumented_drivers::kernel::errno::Result;
+use instrumented_drivers::kernel::errno::{Errno, Result};
+use instrumented_drivers::kernel::fault::{Plan, Seen, inject};
 use instrumented_drivers::kernel::file::Fd;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::user::{Driver, Kernel, Process};
-use lockdep::Validator;
+use lockdep::{Report, Validator};
 
 /// 64 pages: the size of [`export`]'s buffer.
 pub(crate) const LEN: u64 = 256 * 1024;
@@ -35,8 +36,12 @@ pub(crate) fn sound() -> impl Iterator<Item = (LockingPolicy, ShmemLocking)> {
     [(P0, A), (P1, A), (P2, A), (P2, B), (P2, C)].into_iter()
 }
 
-/// Runs `f` in a world of its own, primed, and asserts that nothing is found and everything is freed.
-pub(crate) fn clean(policy: LockingPolicy, shmem: ShmemLocking, f: impl FnOnce(&Kernel, &Process)) {
+/// Runs `f` in a world of its own, primed: everything must be freed at its end. What was found.
+pub(crate) fn found(
+    policy: LockingPolicy,
+    shmem: ShmemLocking,
+    f: impl FnOnce(&Kernel, &Process),
+) -> Vec<Report> {
     let validator = Validator::new();
     validator.scope(|| {
         let kernel = Kernel::new(policy, shmem);
@@ -47,6 +52,46 @@ pub(crate) fn clean(policy: LockingPolicy, shmem: ShmemLocking, f: impl FnOnce(&
         kernel.assert_no_leaks();
         assert!(lockdep::raw::is_quiet(), "a lock is still held");
     });
-    let reports: Vec<String> = validator.reports().iter().map(ToString::to_string).collect();
+    validator.reports()
+}
+
+/// The same, and nothing is found.
+pub(crate) fn clean(policy: LockingPolicy, shmem: ShmemLocking, f: impl FnOnce(&Kernel, &Process)) {
+    let reports: Vec<String> = found(policy, shmem, f).iter().map(ToString::to_string).collect();
     assert_eq!(reports, Vec::<String>::new(), "{policy} {shmem}");
+}
+
+/// The kinds of finding, each once.
+pub(crate) fn kinds(reports: &[Report]) -> Vec<&str> {
+    let mut kinds: Vec<_> = reports.iter().map(|report| report.kind().name()).collect();
+    kinds.dedup();
+    kinds
+}
+
+/// Runs a life with nothing failing, then once for each interruptible wait and each allocation, with that one failing.
+/// The program is told so (or goes on, if it `may_go_on`); nothing is leaked or found whatever it is told.
+pub(crate) fn survives_everything(
+    (policy, shmem): (LockingPolicy, ShmemLocking),
+    may_go_on: bool,
+    life: impl Fn(&Kernel, &Process) -> Result,
+) -> Seen {
+    let once = |plan| {
+        let mut outcome = None;
+        clean(policy, shmem, |kernel, process| {
+            outcome = Some(inject(plan, || life(kernel, process)));
+        });
+        outcome.expect("it ran")
+    };
+    let (result, seen) = once(Plan::NONE);
+    assert_eq!(result, Ok(()), "{policy} {shmem}");
+    let interrupts = (1..=seen.interruptible).map(|n| (Plan::interrupt(n), Errno::EINTR));
+    // A buffer has 64 pages; one stands for all.
+    let pages = if seen.allocations > 140 { 40..100 } else { 0..0 };
+    let allocations = (1..=seen.allocations).filter(|n| !pages.contains(n));
+    for (plan, error) in interrupts.chain(allocations.map(|n| (Plan::allocation(n), Errno::ENOMEM))) {
+        let (result, _) = once(plan);
+        let told = result == Err(error) || (may_go_on && result.is_ok());
+        assert!(told, "{policy} {shmem} {plan:?}: {result:?}");
+    }
+    seen
 }

@@ -3,6 +3,7 @@
 
 mod common;
 mod convention;
+mod fastrpc;
 mod fences;
 mod injection;
 mod policy_matrix;
