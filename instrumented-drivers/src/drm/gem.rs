@@ -65,6 +65,14 @@ pub trait DrmGemObjectFuncs: Send + Sync {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// The object as a dma-buf; the default is the common one, with the object's own reservation lock.
+    ///
+    /// # Errors
+    /// -ENOMEM (injected), or what the driver says.
+    fn export(&self, obj: &Arc<DrmGemObject>, flags: u32) -> Result<DmaBuf> {
+        super::prime::drm_gem_prime_export(obj, flags)
+    }
+
     /// The kernel's view.
     ///
     /// # Errors
@@ -189,8 +197,14 @@ impl DrmGemObject {
     /// Makes it an imported object: it shares the exporter's lock from now on.
     pub(super) fn set_imported(&self, attach: Arc<DmaBufAttachment>) {
         let shared = self.shared_resv.set(attach.dmabuf.resv().clone());
+        debug_assert!(shared.is_ok(), "imported twice");
+        self.set_import_attach(attach);
+    }
+
+    /// Makes it an imported object that keeps a lock of its own.
+    pub(super) fn set_import_attach(&self, attach: Arc<DmaBufAttachment>) {
         let attached = self.import_attach.set(attach);
-        debug_assert!(shared.is_ok() && attached.is_ok(), "imported twice");
+        debug_assert!(attached.is_ok(), "imported twice");
     }
 
     pub(super) fn handle_count(&self) -> usize {

@@ -217,7 +217,7 @@ pub(super) fn get_pages_locked(obj: &DrmGemObject, shmem: &DrmGemShmemObject) ->
 }
 
 /// `drm_gem_get_pages`: the array, then each page.
-fn drm_gem_get_pages(obj: &DrmGemObject) -> Result<Pages> {
+pub(super) fn drm_gem_get_pages(obj: &DrmGemObject) -> Result<Pages> {
     let filp = obj.filp.as_ref().ok_or(Errno::EINVAL)?;
     reclaim::kmalloc()?;
     (0..filp.pages()).map(|index| filp.read_mapping_page(index)).collect()

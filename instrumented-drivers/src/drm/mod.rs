@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The graphics drivers' common parts and two small drivers.
+//! The graphics drivers' common parts and the drivers on them.
 //!
 //! Kernel counterpart: `drivers/gpu/drm/`.
 
@@ -10,6 +10,7 @@ pub mod gem_handle;
 pub mod gem_reservations;
 pub mod gem_shmem_helper;
 pub mod gem_shmem_memory;
+pub mod omapdrm;
 pub mod panfrost;
 pub mod prime;
 pub mod sched;

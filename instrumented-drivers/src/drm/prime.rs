@@ -29,7 +29,7 @@ use crate::dma_buf::attach::{
     sg_free_table,
 };
 use crate::dma_buf::core::{DmaBufData, dma_buf_export, dma_buf_fd, dma_buf_get, dma_buf_put, get_dma_buf};
-use crate::dma_buf::resv::dma_resv_assert_held;
+use crate::dma_buf::resv::{DmaResv, dma_resv_assert_held};
 use crate::dma_buf::{DmaBuf, DmaBufAttachment, DmaBufExportInfo, DmaBufOps, DmaDirection, SgTable, Tail};
 use crate::kernel::cell::KCell;
 use crate::kernel::errno::{Errno, Result};
@@ -156,21 +156,35 @@ fn export_and_register_object(obj: &Arc<DrmGemObject>, flags: u32) -> Result<Dma
         // The last handle is being closed: there must be no new buffer that nobody would unlink.
         return Err(Errno::ENOENT);
     }
-    let buf = drm_gem_dmabuf_export(obj, flags)?;
+    let buf = obj.funcs.export(obj, flags)?;
     obj.set_dma_buf(&get_dma_buf(&buf));
     Ok(buf)
 }
 
-/// `drm_gem_prime_export`: a buffer that shares the object's reservation lock and its device's mappings.
-fn drm_gem_dmabuf_export(obj: &Arc<DrmGemObject>, flags: u32) -> Result<DmaBuf> {
+/// `drm_gem_prime_export`: a buffer that shares the object's reservation lock.
+///
+/// # Errors
+/// -ENOMEM (injected), -ENODEV if the driver was unloaded.
+pub fn drm_gem_prime_export(obj: &Arc<DrmGemObject>, flags: u32) -> Result<DmaBuf> {
+    drm_gem_dmabuf_export(obj, flags, &DrmGemPrimeDmabufOps, Some(obj.resv().clone()))
+}
+
+/// `drm_gem_dmabuf_export`: a buffer that holds the object and shares its device's mappings. Whether it has the object's
+/// reservation lock or one of its own is the driver's choice.
+pub(super) fn drm_gem_dmabuf_export(
+    obj: &Arc<DrmGemObject>,
+    flags: u32,
+    ops: &'static dyn DmaBufOps,
+    resv: Option<Arc<DmaResv>>,
+) -> Result<DmaBuf> {
     obj.dev.module_get()?;
     let mode = if flags & DRM_RDWR != 0 { FileMode::READ_WRITE } else { FileMode::READ };
     let info = DmaBufExportInfo {
         exp_name: obj.dev.driver.name(),
-        ops: &DrmGemPrimeDmabufOps,
+        ops,
         size: obj.size,
         mode,
-        resv: Some(obj.resv().clone()),
+        resv,
         private: drm_gem_object_get(obj),
         mapping: Some(obj.dev.mapping.clone()),
     };
@@ -308,7 +322,8 @@ fn mmap_through_driver(obj: &Arc<DrmGemObject>, vma: &mut VmArea) -> Result {
 /// `drm_gem_prime_dmabuf_ops`: what a GEM object offers as a dma-buf.
 pub struct DrmGemPrimeDmabufOps;
 
-fn object(buf: &DmaBufData) -> Result<Arc<DrmGemObject>> {
+/// The object that was exported.
+pub(super) fn object(buf: &DmaBufData) -> Result<Arc<DrmGemObject>> {
     buf.private::<DrmGemObject>().ok_or(Errno::ENODEV)
 }
 
@@ -361,7 +376,8 @@ fn drm_gem_dmabuf_mmap(buf: &DmaBuf, vma: &mut VmArea) -> Result {
     drm_gem_prime_mmap(&obj, vma)
 }
 
-fn drm_gem_dmabuf_release(buf: &DmaBufData) {
+/// `drm_gem_dmabuf_release`.
+pub(super) fn drm_gem_dmabuf_release(buf: &DmaBufData) {
     if let Ok(obj) = object(buf) {
         let dev = obj.dev.clone();
         drm_gem_object_put(obj);

@@ -147,6 +147,26 @@ impl VmOperations for ShmemVmOps {
     }
 }
 
+fn shmem_mmap(memory: &Arc<ShmemFile>, vma: &mut VmArea) -> Result {
+    vma.private = Some(memory.clone());
+    vma.ops = Some(&ShmemVmOps);
+    Ok(())
+}
+
+/// The file that a driver's memory is, for mappings of it. No program has it open.
+struct BackingFile(Arc<ShmemFile>);
+
+impl FileOps for BackingFile {
+    fn mmap(&self, _file: &Arc<File>, vma: &mut VmArea) -> Result {
+        shmem_mmap(&self.0, vma)
+    }
+}
+
+/// The file of this memory. (In C it is the same thing.)
+pub(crate) fn backing_file(core: &KernelCore, memory: &Arc<ShmemFile>) -> Arc<File> {
+    File::new(core, FileMode::READ_WRITE, BackingFile(memory.clone()))
+}
+
 impl FileOps for MemfdFile {
     fn mmap(&self, _file: &Arc<File>, vma: &mut VmArea) -> Result {
         if vma.is_cow() {
@@ -155,9 +175,7 @@ impl FileOps for MemfdFile {
         if vma.flags.write && self.seals.get().contains(Seals::WRITE) {
             return Err(Errno::EPERM);
         }
-        vma.private = Some(self.memory.clone());
-        vma.ops = Some(&ShmemVmOps);
-        Ok(())
+        shmem_mmap(&self.memory, vma)
     }
 
     fn llseek_end(&self) -> Result<u64> {

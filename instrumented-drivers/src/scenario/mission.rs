@@ -30,6 +30,8 @@ pub enum Exporter {
     Vkms,
     /// The driver of Mali GPUs.
     Panfrost,
+    /// The display of OMAP processors.
+    Omapdrm,
     /// Video buffers in contiguous memory.
     Vb2DmaContig,
     /// Video buffers in scattered memory.
@@ -75,10 +77,11 @@ pub struct Cell {
 
 impl Exporter {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Vgem,
         Self::Vkms,
         Self::Panfrost,
+        Self::Omapdrm,
         Self::Vb2DmaContig,
         Self::Vb2DmaSg,
         Self::Vb2Vmalloc,
@@ -99,6 +102,7 @@ impl Exporter {
             Self::Vgem => Driver::Vgem,
             Self::Vkms => Driver::Vkms,
             Self::Panfrost => Driver::Panfrost,
+            Self::Omapdrm => Driver::Omapdrm,
             Self::Vb2DmaContig => Driver::VividDmaContig,
             Self::Vb2DmaSg => Driver::VividDmaSg,
             Self::Vb2Vmalloc => Driver::VividVmalloc,
@@ -123,6 +127,11 @@ impl Exporter {
         matches!(self, Self::Vgem | Self::Vkms | Self::Panfrost)
     }
 
+    /// True if its buffers are GEM objects.
+    const fn is_gem(self) -> bool {
+        self.is_shmem() || matches!(self, Self::Omapdrm)
+    }
+
     const fn is_camera(self) -> bool {
         matches!(self, Self::Vb2DmaContig | Self::Vb2DmaSg | Self::Vb2Vmalloc)
     }
@@ -133,8 +142,8 @@ impl Exporter {
     pub const fn has(self, path: MapPath) -> bool {
         match path {
             MapPath::DmaBufFd | MapPath::ForeignImportFd => true,
-            MapPath::DriverFd => self.is_shmem() || self.is_camera(),
-            MapPath::SelfImportFd => self.is_shmem(),
+            MapPath::DriverFd => self.is_gem() || self.is_camera(),
+            MapPath::SelfImportFd => self.is_gem(),
         }
     }
 }
@@ -208,7 +217,7 @@ impl Cell {
         if self.fixed {
             Fix::ALL.into_iter().for_each(|mistake| world.kernel.fix(mistake));
         }
-        if self.exporter.is_shmem() { self.gem_program(world) } else { self.other_program(world) }
+        if self.exporter.is_gem() { self.gem_program(world) } else { self.other_program(world) }
     }
 
     /// The same for an exporter whose buffers are no GEM objects.

@@ -9,6 +9,7 @@ use crate::dma_buf::heaps::DmaHeaps;
 use crate::dma_buf::udmabuf::udmabuf_open;
 use crate::drm::device::{DrmDevice, DrmDriver};
 use crate::drm::file::drm_open;
+use crate::drm::omapdrm::OmapDriver;
 use crate::drm::panfrost::PanfrostDriver;
 use crate::drm::vgem::VgemDriver;
 use crate::drm::vkms::VkmsDriver;
@@ -27,8 +28,12 @@ pub(super) struct Devices {
 
 impl Devices {
     pub(super) fn probe(core: &Arc<KernelCore>) -> Arc<Self> {
-        let drivers: [(Driver, &'static dyn DrmDriver); 3] =
-            [(Driver::Vgem, &VgemDriver), (Driver::Vkms, &VkmsDriver), (Driver::Panfrost, &PanfrostDriver)];
+        let drivers: [(Driver, &'static dyn DrmDriver); 4] = [
+            (Driver::Vgem, &VgemDriver),
+            (Driver::Vkms, &VkmsDriver),
+            (Driver::Panfrost, &PanfrostDriver),
+            (Driver::Omapdrm, &OmapDriver),
+        ];
         Arc::new(Devices {
             drm: drivers
                 .into_iter()

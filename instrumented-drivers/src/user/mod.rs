@@ -24,6 +24,7 @@
 //! nothing takes a lock on the way out, nothing is reported.
 
 mod devices;
+mod drm_drivers;
 mod fastrpc;
 mod heaps;
 mod panfrost;
@@ -57,6 +58,8 @@ pub enum Driver {
     Vkms,
     /// A GPU's driver.
     Panfrost,
+    /// A display's driver, with pages that it makes look contiguous.
+    Omapdrm,
     /// Its `mmap` forwards to `dma_buf_mmap`.
     Importer,
     /// A camera whose buffers are from `vmalloc`.
@@ -89,6 +92,7 @@ impl Driver {
             Driver::Vgem => "vgem",
             Driver::Vkms => "vkms",
             Driver::Panfrost => "panfrost",
+            Driver::Omapdrm => "omapdrm",
             Driver::Importer => "importer",
             Driver::VividVmalloc => videobuf2::vmalloc::EXP_NAME,
             Driver::VividDmaContig => videobuf2::dma_contig::EXP_NAME,

@@ -6,6 +6,7 @@ mod convention;
 mod fastrpc;
 mod fences;
 mod injection;
+mod omapdrm;
 mod policy_matrix;
 mod races;
 mod regimes;
