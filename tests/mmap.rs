@@ -15,11 +15,12 @@ fn json(args: &[&str]) -> (i32, Vec<Value>) {
 }
 
 /// The exporters, and how many of the four paths each has.
-const EXPORTERS: [(&str, usize); 11] = [
+const EXPORTERS: [(&str, usize); 12] = [
     ("vgem", 4),
     ("vkms", 4),
     ("panfrost", 4),
     ("omapdrm", 4),
+    ("tegra", 4),
     ("vb2-dma-contig", 3),
     ("vb2-dma-sg", 3),
     ("vb2-vmalloc", 3),

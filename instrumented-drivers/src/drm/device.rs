@@ -9,14 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use lockdep::LockClass;
 
-use super::gem::{DrmGemObject, DrmGemObjectFuncs, GemPayload};
+use super::file::DrmFile;
+use super::gem::{DrmGemObject, DrmGemObjectFuncs, GemPayload, drm_gem_mmap};
 use super::vma_manager::DrmVmaOffsetManager;
 use crate::dma_buf::{DmaBuf, DmaBufAttachment, SgTable};
 use crate::kernel::KernelCore;
 use crate::kernel::cell::KCell;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::locking::{Mutex, sleep_class};
-use crate::kernel::mm::AddressSpace;
+use crate::kernel::mm::{AddressSpace, VmArea};
 
 static OBJECT_NAME_LOCK: LockClass = sleep_class("&dev->object_name_lock");
 
@@ -63,6 +64,14 @@ pub trait DrmDriver: Any + Send + Sync {
     /// # Errors
     /// What the driver says.
     fn gem_create(&self, dev: &Arc<DrmDevice>, size: usize) -> Result<Arc<DrmGemObject>>;
+
+    /// The device's file is mapped; the default finds the object by its offset.
+    ///
+    /// # Errors
+    /// -EINVAL if there is no object, -EACCES if this file has no handle for it, or what the driver says.
+    fn mmap(&self, file: &DrmFile, vma: &mut VmArea) -> Result {
+        drm_gem_mmap(file, vma)
+    }
 
     /// An object around the pages of a foreign buffer.
     ///

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lockdep::LockClass;
 
 use super::device::{DriverFile, DrmDevice};
-use super::gem::{DrmGemObject, drm_gem_mmap};
+use super::gem::DrmGemObject;
 use super::gem_handle::drm_gem_release;
 use super::prime::DrmPrimeFilePrivate;
 use super::syncobj::{DrmSyncobjTable, drm_syncobj_release};
@@ -85,7 +85,7 @@ pub fn drm_open(dev: &Arc<DrmDevice>) -> Result<Arc<File>> {
 
 impl FileOps for DrmFile {
     fn mmap(&self, _file: &Arc<File>, vma: &mut VmArea) -> Result {
-        drm_gem_mmap(self, vma)
+        self.dev.driver.mmap(self, vma)
     }
 
     fn release(&self, _file: &Arc<File>) {

@@ -26,7 +26,7 @@ use crate::kernel::cell::{KCell, KPtr, Kref};
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::File;
 use crate::kernel::live::Live;
-use crate::kernel::mm::{VmArea, VmOperations};
+use crate::kernel::mm::{Signal, VmArea, VmFault, VmOperations};
 use crate::kernel::shmem::{IosysMap, PAGE_SIZE, ShmemFile};
 use crate::policy::{LockingPolicy, ShmemLocking};
 
@@ -320,6 +320,13 @@ pub(super) fn drm_gem_mmap_obj(obj: &Arc<DrmGemObject>, vma: &mut VmArea) -> Res
         drm_gem_object_put(ours);
     }
     result
+}
+
+/// Which of the object's pages a fault is about: a mapping of the device's file counts from the object's offset there, one
+/// of another file from the object's beginning.
+pub(super) fn faulting_page(vmf: &VmFault<'_>, obj: &DrmGemObject) -> core::result::Result<usize, Signal> {
+    let pgoff = vmf.pgoff.checked_sub(obj.vma_node.start()).unwrap_or(vmf.pgoff);
+    usize::try_from(pgoff).map_err(|_| Signal::Bus)
 }
 
 /// `drm_gem_vm_open`.

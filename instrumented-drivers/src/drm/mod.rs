@@ -15,6 +15,7 @@ pub mod panfrost;
 pub mod prime;
 pub mod sched;
 pub mod syncobj;
+pub mod tegra;
 pub mod vgem;
 pub mod vkms;
 pub mod vma_manager;

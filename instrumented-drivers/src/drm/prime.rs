@@ -19,8 +19,8 @@ use lockdep::LockClass;
 use super::device::DrmDevice;
 use super::file::{DrmFile, Handle};
 use super::gem::{
-    DrmGemObject, drm_gem_mmap, drm_gem_object_get, drm_gem_object_put, drm_gem_pin, drm_gem_unpin,
-    drm_gem_vmap, drm_gem_vunmap,
+    DrmGemObject, drm_gem_object_get, drm_gem_object_put, drm_gem_pin, drm_gem_unpin, drm_gem_vmap,
+    drm_gem_vunmap,
 };
 use super::gem_handle::{drm_gem_handle_create_tail, drm_gem_handle_delete, drm_gem_object_lookup};
 use super::vma_manager::{drm_vma_node_allow, drm_vma_node_revoke};
@@ -311,7 +311,7 @@ fn mmap_through_driver(obj: &Arc<DrmGemObject>, vma: &mut VmArea) -> Result {
     reclaim::kmalloc()?;
     let fake = DrmFile::alloc(&obj.dev, Box::new(()));
     let result = drm_vma_node_allow(&obj.vma_node, fake.id).and_then(|()| {
-        let result = drm_gem_mmap(&fake, vma);
+        let result = obj.dev.driver.mmap(&fake, vma);
         drm_vma_node_revoke(&obj.vma_node, fake.id);
         result
     });

@@ -32,6 +32,8 @@ pub enum Exporter {
     Panfrost,
     /// The display of OMAP processors.
     Omapdrm,
+    /// The display of Tegra processors.
+    Tegra,
     /// Video buffers in contiguous memory.
     Vb2DmaContig,
     /// Video buffers in scattered memory.
@@ -77,11 +79,12 @@ pub struct Cell {
 
 impl Exporter {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Vgem,
         Self::Vkms,
         Self::Panfrost,
         Self::Omapdrm,
+        Self::Tegra,
         Self::Vb2DmaContig,
         Self::Vb2DmaSg,
         Self::Vb2Vmalloc,
@@ -103,6 +106,7 @@ impl Exporter {
             Self::Vkms => Driver::Vkms,
             Self::Panfrost => Driver::Panfrost,
             Self::Omapdrm => Driver::Omapdrm,
+            Self::Tegra => Driver::Tegra,
             Self::Vb2DmaContig => Driver::VividDmaContig,
             Self::Vb2DmaSg => Driver::VividDmaSg,
             Self::Vb2Vmalloc => Driver::VividVmalloc,
@@ -129,7 +133,7 @@ impl Exporter {
 
     /// True if its buffers are GEM objects.
     const fn is_gem(self) -> bool {
-        self.is_shmem() || matches!(self, Self::Omapdrm)
+        self.is_shmem() || matches!(self, Self::Omapdrm | Self::Tegra)
     }
 
     const fn is_camera(self) -> bool {

@@ -11,6 +11,7 @@ use crate::drm::device::{DrmDevice, DrmDriver};
 use crate::drm::file::drm_open;
 use crate::drm::omapdrm::OmapDriver;
 use crate::drm::panfrost::PanfrostDriver;
+use crate::drm::tegra::TegraDriver;
 use crate::drm::vgem::VgemDriver;
 use crate::drm::vkms::VkmsDriver;
 use crate::kernel::KernelCore;
@@ -28,11 +29,12 @@ pub(super) struct Devices {
 
 impl Devices {
     pub(super) fn probe(core: &Arc<KernelCore>) -> Arc<Self> {
-        let drivers: [(Driver, &'static dyn DrmDriver); 4] = [
+        let drivers: [(Driver, &'static dyn DrmDriver); 5] = [
             (Driver::Vgem, &VgemDriver),
             (Driver::Vkms, &VkmsDriver),
             (Driver::Panfrost, &PanfrostDriver),
             (Driver::Omapdrm, &OmapDriver),
+            (Driver::Tegra, &TegraDriver),
         ];
         Arc::new(Devices {
             drm: drivers

@@ -5,6 +5,7 @@
 use super::Process;
 use crate::drm::file::Handle;
 use crate::drm::omapdrm::omap_gem_new_handle;
+use crate::drm::tegra::{self, TegraMapping};
 use crate::kernel::errno::Result;
 use crate::kernel::file::Fd;
 
@@ -16,5 +17,48 @@ impl Process {
     /// -EBADF, -ENOTTY, -ENODEV, -EINVAL, -ENOMEM (injected).
     pub fn omap_gem_new(&self, fd: Fd, size: usize, flags: u32) -> Result<Handle> {
         self.with_drm(fd, |file| omap_gem_new_handle(file, size, flags))
+    }
+
+    /// `DRM_IOCTL_TEGRA_CHANNEL_MAP`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -ENOMEM (injected).
+    pub fn tegra_channel_map(&self, fd: Fd, handle: Handle) -> Result<TegraMapping> {
+        self.with_drm(fd, |file| tegra::tegra_channel_map(file, handle))
+    }
+
+    /// `DRM_IOCTL_TEGRA_CHANNEL_UNMAP`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -EINVAL.
+    pub fn tegra_channel_unmap(&self, fd: Fd, mapping: TegraMapping) -> Result {
+        self.with_drm(fd, |file| tegra::tegra_channel_unmap(file, mapping))
+    }
+
+    /// `DRM_IOCTL_TEGRA_CHANNEL_SUBMIT`: fills a mapping with the first byte of an object.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EINVAL, -ENOMEM (injected).
+    pub fn tegra_submit(&self, fd: Fd, commands: Handle, target: TegraMapping) -> Result {
+        self.with_drm(fd, |file| tegra::tegra_submit(file, commands, target))
+    }
+
+    /// `DRM_IOCTL_MODE_PAGE_FLIP` to an object, or to nothing.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -ENOMEM (injected).
+    pub fn tegra_flip(&self, fd: Fd, handle: Option<Handle>) -> Result {
+        self.with_drm(fd, |file| match handle {
+            Some(handle) => tegra::tegra_plane_prepare_fb(file, handle),
+            None => tegra::tegra_plane_cleanup_fb(file),
+        })
+    }
+
+    /// What the display shows for a byte of the frame.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV.
+    pub fn tegra_scanout(&self, fd: Fd, offset: usize) -> Result<Option<u8>> {
+        self.with_drm(fd, |file| tegra::tegra_scanout(file, offset))
     }
 }

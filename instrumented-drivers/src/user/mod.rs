@@ -60,6 +60,8 @@ pub enum Driver {
     Panfrost,
     /// A display's driver, with pages that it makes look contiguous.
     Omapdrm,
+    /// A display's driver whose buffers do not share its objects' locks.
+    Tegra,
     /// Its `mmap` forwards to `dma_buf_mmap`.
     Importer,
     /// A camera whose buffers are from `vmalloc`.
@@ -93,6 +95,7 @@ impl Driver {
             Driver::Vkms => "vkms",
             Driver::Panfrost => "panfrost",
             Driver::Omapdrm => "omapdrm",
+            Driver::Tegra => "tegra",
             Driver::Importer => "importer",
             Driver::VividVmalloc => videobuf2::vmalloc::EXP_NAME,
             Driver::VividDmaContig => videobuf2::dma_contig::EXP_NAME,

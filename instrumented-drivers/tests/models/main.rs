@@ -12,5 +12,6 @@ mod races;
 mod regimes;
 mod rules;
 mod shmem;
+mod tegra;
 mod user_api;
 mod ww_mutex;

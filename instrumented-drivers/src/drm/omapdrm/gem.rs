@@ -17,7 +17,7 @@ use crate::drm::device::DrmDevice;
 use crate::drm::file::{DrmFile, Handle};
 use crate::drm::gem::{
     DrmGemObject, DrmGemObjectFuncs, GemPayload, drm_gem_create_mmap_offset, drm_gem_object_put,
-    drm_gem_object_release, drm_gem_vm_close, drm_gem_vm_open,
+    drm_gem_object_release, drm_gem_vm_close, drm_gem_vm_open, faulting_page,
 };
 use crate::drm::gem_handle::drm_gem_handle_create;
 use crate::drm::gem_shmem_helper::drm_gem_get_pages;
@@ -295,16 +295,11 @@ fn omap_gem_fault(vmf: &VmFault<'_>) -> core::result::Result<(), Signal> {
     bo.lock.lock();
     let attached = __omap_gem_attach_pages(&obj, bo);
     let result = match (attached, bo.state.with(|state| state.pages.clone())) {
-        (Ok(()), Some(pages)) => insert(vmf, &obj, &pages),
+        (Ok(()), Some(pages)) => {
+            faulting_page(vmf, &obj).and_then(|index| vmf.insert_page(pages.get(index).ok_or(Signal::Bus)?))
+        }
         _ => Err(Signal::Bus),
     };
     bo.lock.unlock();
     result
-}
-
-/// `omap_gem_fault_1d`.
-fn insert(vmf: &VmFault<'_>, obj: &DrmGemObject, pages: &Pages) -> core::result::Result<(), Signal> {
-    let pgoff = vmf.pgoff.checked_sub(obj.vma_node.start()).unwrap_or(vmf.pgoff);
-    let page = usize::try_from(pgoff).ok().and_then(|index| pages.get(index));
-    vmf.insert_page(page.ok_or(Signal::Bus)?)
 }
