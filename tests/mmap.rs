@@ -15,12 +15,14 @@ fn json(args: &[&str]) -> (i32, Vec<Value>) {
 }
 
 /// The exporters, and how many of the four paths each has.
-const EXPORTERS: [(&str, usize); 12] = [
+const EXPORTERS: [(&str, usize); 14] = [
     ("vgem", 4),
     ("vkms", 4),
     ("panfrost", 4),
     ("omapdrm", 4),
     ("tegra", 4),
+    ("i915", 4),
+    ("i915-lmem", 4),
     ("vb2-dma-contig", 3),
     ("vb2-dma-sg", 3),
     ("vb2-vmalloc", 3),

@@ -32,7 +32,7 @@ pub enum DmaDirection {
 }
 
 impl DmaDirection {
-    pub(super) fn writes(self) -> bool {
+    pub(crate) fn writes(self) -> bool {
         !matches!(self, DmaDirection::FromDevice)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use lockdep::LockClass;
 
 use super::file::DrmFile;
-use super::gem::{DrmGemObject, DrmGemObjectFuncs, GemPayload, drm_gem_mmap};
+use super::gem::{DrmGemObject, DrmGemObjectFuncs, GemPayload, drm_gem_create_mmap_offset, drm_gem_mmap};
 use super::vma_manager::DrmVmaOffsetManager;
 use crate::dma_buf::{DmaBuf, DmaBufAttachment, SgTable};
 use crate::kernel::KernelCore;
@@ -71,6 +71,15 @@ pub trait DrmDriver: Any + Send + Sync {
     /// -EINVAL if there is no object, -EACCES if this file has no handle for it, or what the driver says.
     fn mmap(&self, file: &DrmFile, vma: &mut VmArea) -> Result {
         drm_gem_mmap(file, vma)
+    }
+
+    /// The object gets an offset in the device's file, unless it has one.
+    ///
+    /// # Errors
+    /// -ENOMEM (injected), or what the driver says.
+    fn create_mmap_offset(&self, obj: &Arc<DrmGemObject>) -> Result {
+        drm_gem_create_mmap_offset(obj);
+        Ok(())
     }
 
     /// An object around the pages of a foreign buffer.

@@ -262,7 +262,7 @@ pub(super) fn drm_gem_free_mmap_offset(obj: &DrmGemObject) {
 /// -ENOENT if the handle is unknown, -EINVAL for an imported object.
 pub fn drm_gem_dumb_map_offset(file: &DrmFile, handle: Handle) -> Result<u64> {
     let obj = drm_gem_object_lookup(file, handle).ok_or(Errno::ENOENT)?;
-    let result = if obj.import_attach().is_some() { Err(Errno::EINVAL) } else { Ok(map_offset(&obj)) };
+    let result = if obj.import_attach().is_some() { Err(Errno::EINVAL) } else { map_offset(&obj) };
     drm_gem_object_put(obj);
     result
 }
@@ -270,17 +270,17 @@ pub fn drm_gem_dumb_map_offset(file: &DrmFile, handle: Handle) -> Result<u64> {
 /// The ioctl of a driver that lets imported objects be mapped too (as panfrost's `MMAP_BO`).
 ///
 /// # Errors
-/// -ENOENT if the handle is unknown.
+/// -ENOENT if the handle is unknown, or what the driver says.
 pub fn driver_map_offset(file: &DrmFile, handle: Handle) -> Result<u64> {
     let obj = drm_gem_object_lookup(file, handle).ok_or(Errno::ENOENT)?;
     let offset = map_offset(&obj);
     drm_gem_object_put(obj);
-    Ok(offset)
+    offset
 }
 
-fn map_offset(obj: &Arc<DrmGemObject>) -> u64 {
-    drm_gem_create_mmap_offset(obj);
-    obj.vma_node.start() * PAGE_SIZE as u64
+fn map_offset(obj: &Arc<DrmGemObject>) -> Result<u64> {
+    obj.dev.driver.create_mmap_offset(obj)?;
+    Ok(obj.vma_node.start() * PAGE_SIZE as u64)
 }
 
 /// `drm_gem_mmap`: the device's file is mapped.

@@ -10,6 +10,7 @@ pub mod gem_handle;
 pub mod gem_reservations;
 pub mod gem_shmem_helper;
 pub mod gem_shmem_memory;
+pub mod i915;
 pub mod omapdrm;
 pub mod panfrost;
 pub mod prime;

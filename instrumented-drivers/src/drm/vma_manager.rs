@@ -12,7 +12,7 @@ use lockdep::LockClass;
 
 use super::gem::DrmGemObject;
 use crate::kernel::cell::KRwCell;
-use crate::kernel::errno::Result;
+use crate::kernel::errno::{Errno, Result};
 use crate::kernel::locking::{RwLock, spin_class};
 use crate::kernel::{own, reclaim};
 
@@ -107,6 +107,29 @@ pub(super) fn lookup_and_get(mgr: &DrmVmaOffsetManager, start: u64, pages: u64) 
     let object = object.filter(|object| pages <= object.vma_node.pages && object.refcount.get_unless_zero());
     mgr.vm_lock.read_unlock();
     object
+}
+
+/// The same for an object that this open file may map; who may is looked up under the lock too.
+///
+/// # Errors
+/// -EINVAL if there is no object, -EACCES if this file has no handle for it.
+#[track_caller]
+pub(super) fn lookup_allowed_and_get(
+    mgr: &DrmVmaOffsetManager,
+    start: u64,
+    pages: u64,
+    file: u64,
+) -> Result<Arc<DrmGemObject>> {
+    mgr.vm_lock.read_lock();
+    let object = mgr.offsets.read(|offsets| offsets.objects.get(&start).and_then(Weak::upgrade));
+    let result = match object.filter(|object| pages <= object.vma_node.pages) {
+        None => Err(Errno::EINVAL),
+        Some(object) if !drm_vma_node_is_allowed(&object.vma_node, file) => Err(Errno::EACCES),
+        Some(object) if object.refcount.get_unless_zero() => Ok(object),
+        Some(_) => Err(Errno::EACCES),
+    };
+    mgr.vm_lock.read_unlock();
+    result
 }
 
 /// `drm_vma_node_allow`: this open file may map the object.

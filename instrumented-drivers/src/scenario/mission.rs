@@ -34,6 +34,10 @@ pub enum Exporter {
     Omapdrm,
     /// The display of Tegra processors.
     Tegra,
+    /// Intel's graphics, objects in system memory.
+    I915,
+    /// Intel's graphics, objects in the card's memory.
+    I915Lmem,
     /// Video buffers in contiguous memory.
     Vb2DmaContig,
     /// Video buffers in scattered memory.
@@ -79,12 +83,14 @@ pub struct Cell {
 
 impl Exporter {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Vgem,
         Self::Vkms,
         Self::Panfrost,
         Self::Omapdrm,
         Self::Tegra,
+        Self::I915,
+        Self::I915Lmem,
         Self::Vb2DmaContig,
         Self::Vb2DmaSg,
         Self::Vb2Vmalloc,
@@ -107,6 +113,8 @@ impl Exporter {
             Self::Panfrost => Driver::Panfrost,
             Self::Omapdrm => Driver::Omapdrm,
             Self::Tegra => Driver::Tegra,
+            Self::I915 => Driver::I915,
+            Self::I915Lmem => Driver::I915Lmem,
             Self::Vb2DmaContig => Driver::VividDmaContig,
             Self::Vb2DmaSg => Driver::VividDmaSg,
             Self::Vb2Vmalloc => Driver::VividVmalloc,
@@ -133,7 +141,7 @@ impl Exporter {
 
     /// True if its buffers are GEM objects.
     const fn is_gem(self) -> bool {
-        self.is_shmem() || matches!(self, Self::Omapdrm | Self::Tegra)
+        self.is_shmem() || matches!(self, Self::Omapdrm | Self::Tegra | Self::I915 | Self::I915Lmem)
     }
 
     const fn is_camera(self) -> bool {

@@ -12,6 +12,7 @@
 mod fastrpc;
 mod gpu;
 mod heaps;
+mod i915;
 mod import;
 mod kunit;
 mod mapping;
@@ -98,6 +99,8 @@ enum Expects {
     Pins,
     /// Both, in this order.
     PinsThenMaps,
+    /// Both, the other way round: a deadlock stops it before it pins.
+    MapsThenPins,
     /// It maps an import for the kernel: pins; in A two `vmap_lock`s of one class nest; in P0 the core does not hold
     /// the lock that all other regimes expect there.
     VmapsImport,
@@ -155,6 +158,7 @@ pub fn registry() -> Vec<Scenario> {
         heaps::SCENARIOS,
         gpu::SCENARIOS,
         fastrpc::SCENARIOS,
+        i915::SCENARIOS,
         kunit::SCENARIOS,
     ]
     .concat()
@@ -176,6 +180,7 @@ impl Scenario {
         let asserted = match self.expects {
             Expects::Clean | Expects::MapsDmaBuf => false,
             Expects::Pins | Expects::PinsThenMaps => setup.pin_is_unlocked(),
+            Expects::MapsThenPins => setup.pin_is_unlocked() && !self.hangs(setup),
             Expects::VmapsImport => {
                 setup.pin_is_unlocked() || (setup.policy == LockingPolicy::P0 && !own_mutexes)
             }
@@ -195,7 +200,9 @@ impl Scenario {
     /// True if the program waits for itself under this setup; without a validator to stop it, it hangs.
     #[must_use]
     pub fn hangs(&self, setup: Setup) -> bool {
-        matches!(self.expects, Expects::MapsDmaBuf | Expects::PinsThenMaps) && setup.mmap_deadlocks()
+        let maps =
+            matches!(self.expects, Expects::MapsDmaBuf | Expects::PinsThenMaps | Expects::MapsThenPins);
+        maps && setup.mmap_deadlocks()
     }
 
     /// True if the run found what is right under this setup and nothing else, and ended as it had to.

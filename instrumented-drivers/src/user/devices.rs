@@ -9,6 +9,7 @@ use crate::dma_buf::heaps::DmaHeaps;
 use crate::dma_buf::udmabuf::udmabuf_open;
 use crate::drm::device::{DrmDevice, DrmDriver};
 use crate::drm::file::drm_open;
+use crate::drm::i915;
 use crate::drm::omapdrm::OmapDriver;
 use crate::drm::panfrost::PanfrostDriver;
 use crate::drm::tegra::TegraDriver;
@@ -29,12 +30,14 @@ pub(super) struct Devices {
 
 impl Devices {
     pub(super) fn probe(core: &Arc<KernelCore>) -> Arc<Self> {
-        let drivers: [(Driver, &'static dyn DrmDriver); 5] = [
+        let drivers: [(Driver, &'static dyn DrmDriver); 7] = [
             (Driver::Vgem, &VgemDriver),
             (Driver::Vkms, &VkmsDriver),
             (Driver::Panfrost, &PanfrostDriver),
             (Driver::Omapdrm, &OmapDriver),
             (Driver::Tegra, &TegraDriver),
+            (Driver::I915, &i915::INTEGRATED),
+            (Driver::I915Lmem, &i915::DISCRETE),
         ];
         Arc::new(Devices {
             drm: drivers

@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 //! The ioctls that single DRM drivers have besides the common ones.
 
-use super::Process;
+use std::sync::Arc;
+
+use super::{Driver, Kernel, Process};
 use crate::drm::file::Handle;
+use crate::drm::i915::{self, Engine, I915, I915ExecObject, MmapType};
 use crate::drm::omapdrm::omap_gem_new_handle;
 use crate::drm::tegra::{self, TegraMapping};
 use crate::kernel::errno::Result;
@@ -60,5 +63,30 @@ impl Process {
     /// -EBADF, -ENOTTY, -ENODEV.
     pub fn tegra_scanout(&self, fd: Fd, offset: usize) -> Result<Option<u8>> {
         self.with_drm(fd, |file| tegra::tegra_scanout(file, offset))
+    }
+
+    /// `DRM_IOCTL_I915_GEM_MMAP_OFFSET`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EINVAL, -ENOMEM (injected).
+    pub fn i915_gem_mmap_offset(&self, fd: Fd, handle: Handle, kind: MmapType) -> Result<u64> {
+        self.with_drm(fd, |file| i915::i915_gem_mmap_offset(file, handle, kind))
+    }
+
+    /// `DRM_IOCTL_I915_GEM_EXECBUFFER2`: the GPU writes `value`, or what it reads, to what is written.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EINTR, -ENOMEM (injected).
+    pub fn i915_execbuffer(&self, fd: Fd, objects: &[I915ExecObject], value: Option<u8>) -> Result {
+        self.with_drm(fd, |file| i915::i915_gem_execbuffer(file, objects, value))
+    }
+}
+
+impl Kernel {
+    /// The processor of an i915 device; `None` for another driver.
+    #[must_use]
+    pub fn i915_engine(&self, driver: Driver) -> Option<Arc<Engine>> {
+        let i915 = self.drm_device(driver)?.private::<I915>()?;
+        Some(i915.engine().clone())
     }
 }

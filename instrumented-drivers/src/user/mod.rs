@@ -62,6 +62,10 @@ pub enum Driver {
     Omapdrm,
     /// A display's driver whose buffers do not share its objects' locks.
     Tegra,
+    /// Intel's graphics, in the processor.
+    I915,
+    /// Intel's graphics on a card with memory of its own.
+    I915Lmem,
     /// Its `mmap` forwards to `dma_buf_mmap`.
     Importer,
     /// A camera whose buffers are from `vmalloc`.
@@ -96,6 +100,8 @@ impl Driver {
             Driver::Panfrost => "panfrost",
             Driver::Omapdrm => "omapdrm",
             Driver::Tegra => "tegra",
+            Driver::I915 => "i915",
+            Driver::I915Lmem => "i915-lmem",
             Driver::Importer => "importer",
             Driver::VividVmalloc => videobuf2::vmalloc::EXP_NAME,
             Driver::VividDmaContig => videobuf2::dma_contig::EXP_NAME,

@@ -5,6 +5,7 @@ mod common;
 mod convention;
 mod fastrpc;
 mod fences;
+mod i915;
 mod injection;
 mod omapdrm;
 mod policy_matrix;
