@@ -8,7 +8,6 @@
 //! Every scenario ends with no lock held, every object freed and no work put off, or it fails.
 #![forbid(unsafe_code)]
 
-
 mod fastrpc;
 mod gpu;
 mod heaps;
