@@ -2,8 +2,58 @@
 //! The thinnest true path: lock → event → engine → report.
 #![cfg(feature = "lockdep")]
 
+use lockdep::engine::{ClassDef, Engine, Task};
+use lockdep::event::{Acquisition, Context, Event, Mode, Place};
+use lockdep::ids::{Instance, LockId, TaskId};
 use lockdep::sync::Mutex;
 use lockdep::{ReportKind, Validator};
+
+/// An exclusive acquisition of the only lock of a class.
+fn taking(engine: &mut Engine, name: &str) -> Acquisition {
+    let class = engine.register(ClassDef::named(name));
+    Acquisition {
+        class,
+        instance: Instance(class.index() as u64 + 1),
+        lock: LockId::UNKNOWN,
+        mode: Mode::Write,
+        trylock: false,
+        check: true,
+        sync: false,
+        nest: None,
+        rank: None,
+        place: Place::Unknown,
+    }
+}
+
+#[test]
+fn an_unchecked_lock_in_between_hides_no_dependency() {
+    let mut engine = Engine::new();
+    let (a, b) = (taking(&mut engine, "a"), taking(&mut engine, "b"));
+    let between = Acquisition { check: false, ..taking(&mut engine, "between") };
+    let mut task = Task::new(TaskId(0), "task".into(), 7);
+    for acquisition in [a, between, b] {
+        engine.step(&mut task, Event::Acquire(acquisition));
+    }
+    let edge = &engine.graph().edges()[0];
+    assert_eq!((edge.from, edge.to), (a.class, b.class));
+}
+
+#[test]
+fn what_is_only_waited_for_is_not_held_when_an_interrupt_comes() {
+    let mut engine = Engine::new();
+    let a = taking(&mut engine, "a");
+    let mut task = Task::new(TaskId(0), "task".into(), 7);
+    let context = Context::HardIrq;
+    for event in [
+        Event::Acquire(Acquisition { sync: true, ..a }),
+        Event::Context { context, enter: true, threaded: false },
+        Event::Acquire(a),
+        Event::Release { instance: a.instance, place: Place::Unknown },
+        Event::Context { context, enter: false, threaded: false },
+    ] {
+        assert!(engine.step(&mut task, event).findings.is_empty(), "{event:?}");
+    }
+}
 
 #[test]
 fn abba_on_one_thread_is_circular() {

@@ -541,16 +541,16 @@ fn a_lock_whose_hook_panics_is_not_taken() {
     }
 }
 
-/// Takes a lock of an unchecked class between two others, so that their order shows only when it is released.
+/// An interrupt leaves a lock behind between two others, so that their order shows only when it is released.
 fn out_of_order(release_between: impl FnOnce(MutexGuard<'_, ()>)) -> Validator {
-    static BETWEEN: LockClass = LockClass::new("between").unchecked();
-    let (a, c) = (Mutex::new(()), Mutex::new(()));
-    let between = Mutex::with_class(&BETWEEN, ());
+    let (a, between, c) = (Mutex::new(()), Mutex::new(()), Mutex::new(()));
     let v = Validator::builder().panic_on(PanicOn::Finding).build();
     v.scope(|| {
         drop((c.lock(), a.lock()));
         let _a = a.lock();
+        raw::context_enter(Context::SoftIrq, false);
         let guard = between.lock();
+        raw::context_exit(Context::SoftIrq);
         let _c = c.lock();
         release_between(guard);
         assert!(!between.is_locked());

@@ -199,10 +199,11 @@ impl Engine {
             Event::Context { context, enter: true, threaded } => task.enter(context, threaded),
             Event::Context { enter: false, .. } => task.leave(),
             Event::Enable { context, on, .. } => {
-                if on && !task.irq.enabled(context) {
+                let was_on = task.irq.enabled(context);
+                task.irq.set_enabled(context, on);
+                if on && !was_on {
                     self.mark_held(task, context, &mut outcome);
                 }
-                task.irq.set_enabled(context, on);
             }
         }
         outcome
@@ -309,9 +310,8 @@ impl Engine {
 
     /// A context is switched on: every lock held meanwhile is from now on taken with it enabled.
     fn mark_held(&mut self, task: &Task, context: Context, outcome: &mut Outcome) {
-        let soft_on = task.irq.enabled(Context::SoftIrq);
         for held in task.held().iter().filter(|held| held.bits.check()) {
-            for fact in usage::facts_of_enabling(context, held.bits, soft_on) {
+            for fact in usage::facts_of_enabling(context, held.bits, task.irq) {
                 self.mark(task, held, fact, outcome);
             }
         }

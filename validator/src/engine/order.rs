@@ -3,8 +3,9 @@
 //! Learning the order: which dependencies one acquisition makes, and what excuses a cycle.
 //!
 //! **Which held locks get an edge.** From the top of the stack downwards to the first one through which everything
-//! below is connected anyway. That is one that is neither a trylock (it has no incoming edge), nor a recursive
-//! read (a path through it would be weak), nor nested in a lock of its class (it may have been refused one).
+//! below is connected anyway. That is one that is neither a trylock nor unchecked (these have no incoming edge), nor a
+//! recursive read (a path through it would be weak), nor nested in a lock of its class (it may have been refused one).
+//! A lock that the task reads already makes none when it is read again: no writer can be inside.
 //!
 //! **Guards.** An edge remembers the classes of which a lock was held exclusively, besides its two ends, every time
 //! it was seen. If one such class has a single lock, and that is held around every edge of a cycle, the cycle
@@ -56,6 +57,9 @@ impl Engine {
             }
         }
         self.nest_instances(task, new, outcome);
+        if reads_again(task, new) {
+            return;
+        }
         let level = new.bits.irq().level();
         for (position, held) in task.held().iter().enumerate().rev() {
             if held.bits.irq().level() != level {
@@ -241,7 +245,13 @@ fn connects(task: &Task, position: usize) -> bool {
     let held = &task.held()[position];
     let nested = held.bits.nest()
         && task.held()[..position].iter().any(|below| below.bits.class() == held.bits.class());
-    !held.bits.trylock() && held.bits.mode() != Mode::RecursiveRead && !nested
+    held.bits.check() && !held.bits.trylock() && held.bits.mode() != Mode::RecursiveRead && !nested
+}
+
+/// True if the task reads this very lock already: no writer is inside then, and a recursive reader waits for nobody else.
+fn reads_again(task: &Task, new: &HeldLock) -> bool {
+    let read = |held: &HeldLock| held.instance == new.instance && held.bits.mode().is_read();
+    new.bits.mode() == Mode::RecursiveRead && task.held().iter().any(read)
 }
 
 /// The classes of the locks held exclusively besides the two ends of a dependency.

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 //! A task: the stack of held locks, the interrupt state, and the key of the current chain.
 //!
-//! The *chain* is the sequence of locks held in one interrupt level, each with everything a rule could look
+//! The *chain* is the sequence of locks held, each with everything a rule could look
 //! at: class, mode, trylock, check, nesting, interrupt state. Its 64-bit key is rolled on with each acquisition,
 //! so "this sequence was validated before" is one comparison. A nested acquisition of the class on top of the
 //! stack (ww mutexes under one context) leaves the key alone, so the chain does not depend on how many there
-//! are; each still has an entry of its own, so that its instance is known.
+//! are; each still has an entry of its own, so that its instance is known. An interrupt goes on with the chain of what
+//! it interrupted (dependencies do not, see [`Irq::level`]), so a key is right whatever the handler releases or leaves
+//! held.
 //!
 //! Invariants (asserted in [`Task::check_invariants`]): the key of an entry's predecessor is the key the task
 //! had before it; an empty stack has the seed as key.
@@ -196,7 +198,8 @@ impl Irq {
         self.0 & Self::THREADED != 0
     }
 
-    /// The part that separates chains: inside which contexts the task is.
+    /// The part that separates dependencies: inside which contexts the task is. What an interrupt takes does not
+    /// depend on what is held where it came; it could have come anywhere.
     #[must_use]
     pub const fn level(self) -> u8 {
         self.0 & 3
@@ -253,7 +256,7 @@ pub struct Task {
     pub(crate) key: ChainKey,
     pub(crate) held: Vec<HeldLock>,
     pub(crate) irq: Irq,
-    levels: Vec<(Irq, ChainKey)>,
+    interrupted: Vec<Irq>,
 }
 
 impl Task {
@@ -261,7 +264,7 @@ impl Task {
     /// chain cache.
     #[must_use]
     pub fn new(id: TaskId, name: Arc<str>, seed: ChainKey) -> Self {
-        Task { id, name, seed, key: seed, held: Vec::new(), irq: Irq::TASK, levels: Vec::new() }
+        Task { id, name, seed, key: seed, held: Vec::new(), irq: Irq::TASK, interrupted: Vec::new() }
     }
 
     /// The locks held, outermost first.
@@ -378,19 +381,17 @@ impl Task {
     }
 
     pub(crate) fn enter(&mut self, context: Context, threaded: bool) {
-        self.levels.push((self.irq, self.key));
+        self.interrupted.push(self.irq);
         self.irq.set_inside(context, true, threaded);
         self.irq.set_enabled(context, false);
         if context == Context::HardIrq {
             self.irq.set_enabled(Context::SoftIrq, false);
         }
-        self.key = self.seed;
     }
 
     pub(crate) fn leave(&mut self) {
-        if let Some((irq, key)) = self.levels.pop() {
+        if let Some(irq) = self.interrupted.pop() {
             self.irq = irq;
-            self.key = key;
         }
     }
 
@@ -404,17 +405,12 @@ impl Task {
     /// If the validator itself is wrong.
     pub fn check_invariants(&self) {
         let mut key = self.seed;
-        let mut level = None;
         for held in &self.held {
-            if level != Some(held.bits.irq().level()) {
-                key = self.seed;
-                level = Some(held.bits.irq().level());
-            }
             assert_eq!(held.prev_key, key, "internal error: chain key of a held lock");
             if !held.merged {
                 key = mix(key, held.bits.word());
             }
         }
-        assert!(!self.held.is_empty() || self.key == self.seed, "internal error: key of the empty chain");
+        assert_eq!(self.key, key, "internal error: key of the chain");
     }
 }

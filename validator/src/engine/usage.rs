@@ -4,7 +4,7 @@
 //!
 //! For each context four facts: used in it, read in it, taken with it enabled, read with it enabled. A trylock
 //! does not count as used *in* a context (it cannot block the code it interrupted), but does count as taken
-//! with the context enabled.
+//! with the context enabled. What is only waited for (`sync`) is the other way round: no interrupt finds it held.
 //!
 //! Kernel counterpart: `mark_usage()`, `mark_held_locks()`, `get_usage_chars()`.
 
@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::graph::End;
-use super::task::Bits;
+use super::task::{Bits, Irq};
 use crate::event::Context;
 
 /// A set of usage facts.
@@ -118,7 +118,7 @@ impl Usage {
 pub(super) fn facts_of(bits: Bits) -> impl Iterator<Item = Fact> {
     let irq = bits.irq();
     let read = bits.mode().is_read();
-    let hard_on = irq.enabled(Context::HardIrq) && !irq.inside(Context::HardIrq);
+    let hard_on = irq.enabled(Context::HardIrq) && !irq.inside(Context::HardIrq) && !bits.sync();
     CONTEXTS.into_iter().flat_map(move |context| {
         let used = irq.inside(context) && !bits.trylock();
         // Soft interrupts run only where hard ones may, too.
@@ -129,11 +129,13 @@ pub(super) fn facts_of(bits: Bits) -> impl Iterator<Item = Fact> {
     })
 }
 
-/// The facts that switching `context` on makes for a lock that is held meanwhile.
-pub(super) fn facts_of_enabling(context: Context, bits: Bits, soft_on: bool) -> impl Iterator<Item = Fact> {
+/// The facts that switching `context` on makes for a lock that is held meanwhile, in a task in this state after it.
+pub(super) fn facts_of_enabling(context: Context, bits: Bits, irq: Irq) -> impl Iterator<Item = Fact> {
     let read = bits.mode().is_read();
+    // Soft interrupts come once both are on.
     let hard = context == Context::HardIrq;
-    [(hard, Context::HardIrq), (!hard || soft_on, Context::SoftIrq)]
+    let soft = irq.enabled(Context::SoftIrq) && irq.enabled(Context::HardIrq);
+    [(hard, Context::HardIrq), (soft, Context::SoftIrq)]
         .into_iter()
         .filter_map(move |(holds, context)| holds.then_some(Fact { context, enabled: true, read }))
 }
