@@ -27,6 +27,11 @@ impl Builder {
     }
 
     /// See the on twin.
+    pub const fn sources(self, _sources: bool) -> Self {
+        self
+    }
+
+    /// See the on twin.
     pub const fn stacks(self, _stacks: Stacks) -> Self {
         self
     }

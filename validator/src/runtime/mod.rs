@@ -210,6 +210,7 @@ pub struct Validator {
 pub struct Builder {
     config: Config,
     print: bool,
+    sources: bool,
     panic_on: PanicOn,
 }
 
@@ -223,6 +224,12 @@ impl Builder {
     /// Whether findings are printed on standard error. Default: no.
     pub const fn print(mut self, print: bool) -> Self {
         self.print = print;
+        self
+    }
+
+    /// Whether printed findings show the source lines of their places, if the files are at hand. Default: yes.
+    pub const fn sources(mut self, sources: bool) -> Self {
+        self.sources = sources;
         self
     }
 
@@ -247,7 +254,8 @@ impl Builder {
     /// The validator.
     #[must_use]
     pub fn build(self) -> Validator {
-        Validator { inner: Arc::new(Inner::new(self.config, Sink::new(self.print, self.panic_on))) }
+        let sink = Sink::new(self.print, self.sources, self.panic_on);
+        Validator { inner: Arc::new(Inner::new(self.config, sink)) }
     }
 }
 
@@ -263,6 +271,7 @@ impl Validator {
         Builder {
             config: Config { watch: true, record: false, stacks: Stacks::NewEdges },
             print: false,
+            sources: true,
             panic_on: PanicOn::Certain,
         }
     }
@@ -368,7 +377,8 @@ impl fmt::Debug for Validator {
 ///
 /// The environment variable `LOCKDEP` says what it does with a finding: `panic` (the default: print it, then
 /// panic where it was made), `warn` (print it and go on), `off` (watch nothing). `LOCKDEP_STACKS` is `new-edges`
-/// (the default) or `off`.
+/// (the default) or `off`, `LOCKDEP_SOURCES` is `on` (the default: print the source lines of a finding's places, if the
+/// files are at hand) or `off`.
 #[must_use]
 pub fn global() -> &'static Validator {
     static GLOBAL: Lazy<Validator> = Lazy::new(|| {
@@ -386,7 +396,8 @@ pub fn global() -> &'static Validator {
             Ok("off") => Stacks::Off,
             _ => Stacks::NewEdges,
         };
-        builder.stacks(stacks).build()
+        let sources = std::env::var("LOCKDEP_SOURCES").as_deref() != Ok("off");
+        builder.stacks(stacks).sources(sources).build()
     });
     // What is locked while it is being made (by the allocator) must not ask for it.
     Thread::unwatched(|| &*GLOBAL)

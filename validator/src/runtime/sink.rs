@@ -16,6 +16,7 @@ type Callback = Arc<dyn Fn(&Report) + Send + Sync>;
 /// The end of the line for reports.
 pub(super) struct Sink {
     print: bool,
+    sources: bool,
     panic_on: PanicOn,
     reports: Mutex<Vec<Report>>,
     callbacks: Mutex<Vec<Callback>>,
@@ -42,8 +43,8 @@ impl Verdict {
 }
 
 impl Sink {
-    pub(super) fn new(print: bool, panic_on: PanicOn) -> Self {
-        Sink { print, panic_on, reports: Mutex::default(), callbacks: Mutex::default() }
+    pub(super) fn new(print: bool, sources: bool, panic_on: PanicOn) -> Self {
+        Sink { print, sources, panic_on, reports: Mutex::default(), callbacks: Mutex::default() }
     }
 
     pub(super) fn add(&self, callback: Callback) {
@@ -69,7 +70,10 @@ impl Sink {
         }
         if self.print {
             // It panics if standard error is a closed pipe. (Written otherwise, it would not be captured in tests.)
-            _ = catch_unwind(AssertUnwindSafe(|| eprintln!("{report}")));
+            _ = catch_unwind(AssertUnwindSafe(|| match self.sources {
+                true => eprintln!("{}", report.with_sources()),
+                false => eprintln!("{report}"),
+            }));
         }
         match self.panic_on {
             _ if std::thread::panicking() => None,
