@@ -18,7 +18,7 @@
 //! Why [`Graph::find_path`] is exact: whether a path can be continued depends on its last class and on how it
 //! arrived there, so the search visits each pair of these once, unless the class was reached before in a way
 //! that can be continued by at least the same edges. Breadth first, so the path found is a shortest one.
-//! Classes from which the goal cannot be reached are left out ([`topology`](super::topology)); most searches for
+//! Classes from which the goal cannot be reached are left out ([`topology`]); most searches for
 //! a cycle end before they begin.
 //!
 //! Invariants: every edge is in the index, in the successor list of its source, in the predecessor list of its
