@@ -102,6 +102,28 @@ fn a_cycle_of_one_thread_says_so() {
     assert!(tags(abba).is_empty());
 }
 
+/// The tags of the only report of a corpus file.
+fn tags(file: &str) -> Vec<&'static str> {
+    let path = format!("{}/tests/litmus/{file}.litmus", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("a corpus file");
+    let run = lockdep::litmus::parse(&text).expect("it parses").run();
+    assert_eq!(run.reported.len(), 1);
+    let tags = run.reported[0].report.tags().to_vec();
+    let printed = lockdep::litmus::parse(&run.reported[0].report.to_litmus()).expect("it parses").run();
+    assert_eq!(printed.reported[0].report.tags(), tags, "the printed program has the tags of its report");
+    tags
+}
+
+#[test]
+fn a_cycle_whose_orders_are_known_not_to_meet_says_so_and_stays_an_error() {
+    use lockdep::ReportKind::Circular;
+    use lockdep::Severity::Error;
+    assert_eq!(tags("x12_ordered_by_spawn"), ["ordered"]);
+    assert_eq!(severities("x12_ordered_by_spawn"), [(Circular, Error)]);
+    assert_eq!(tags("x12_ordered_by_join"), ["ordered"]);
+    assert!(tags("x12_seen_again_after_spawn").is_empty());
+}
+
 #[test]
 fn a_missed_expectation_ends_with_status_1_and_says_so() {
     let path = file("missed.litmus", "lock a : mutex\nt: lock a #! circular\n");

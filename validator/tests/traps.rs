@@ -327,6 +327,74 @@ fn scoped_threads_inherit_the_validator_and_borrow() {
     assert_eq!(kinds(&v), ["circular", "exit"]);
 }
 
+/// The tags of the only finding, of each order in a thread of its own.
+fn tags_of(orders: impl FnOnce(&'static Mutex<()>, &'static Mutex<()>)) -> Vec<&'static str> {
+    let (a, b): (&Mutex<()>, &Mutex<()>) =
+        (Box::leak(Box::new(Mutex::new(()))), Box::leak(Box::new(Mutex::new(()))));
+    let v = lenient();
+    v.scope(|| orders(a, b));
+    assert_eq!(kinds(&v), ["circular"]);
+    v.reports()[0].tags().to_vec()
+}
+
+#[test]
+fn orders_that_a_start_or_an_end_of_a_thread_keeps_apart_are_said_to_be_ordered() {
+    use lockdep::thread::{scope, spawn};
+    let joined = tags_of(|a, b| {
+        spawn(move || drop((a.lock(), b.lock()))).join().unwrap();
+        spawn(move || drop((b.lock(), a.lock()))).join().unwrap();
+    });
+    assert_eq!(joined, ["ordered"]);
+    let started = tags_of(|a, b| {
+        drop((a.lock(), b.lock()));
+        spawn(move || drop((b.lock(), a.lock()))).join().unwrap();
+    });
+    assert_eq!(started, ["ordered"]);
+    let scoped = tags_of(|a, b| {
+        scope(|s| {
+            s.spawn(|| drop((a.lock(), b.lock())));
+        });
+        spawn(move || drop((b.lock(), a.lock()))).join().unwrap();
+    });
+    assert_eq!(scoped, ["ordered"]);
+    let panicked = tags_of(|a, b| {
+        let first = spawn(move || {
+            drop((a.lock(), b.lock()));
+            std::panic::resume_unwind(Box::new(()));
+        });
+        first.join().unwrap_err();
+        scope(|s| s.spawn(|| drop((b.lock(), a.lock()))).join().unwrap());
+    });
+    assert_eq!(panicked, ["ordered"]);
+}
+
+#[test]
+fn orders_that_nothing_keeps_apart_are_not_said_to_be_ordered() {
+    use lockdep::thread::spawn;
+    let unjoined = tags_of(|a, b| {
+        let first = spawn(move || drop((a.lock(), b.lock())));
+        while !first.is_finished() {
+            std::thread::yield_now();
+        }
+        spawn(move || drop((b.lock(), a.lock()))).join().unwrap();
+        first.join().unwrap();
+    });
+    assert!(unjoined.is_empty());
+    let once_more = tags_of(|a, b| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        drop((a.lock(), b.lock()));
+        let second = spawn(move || {
+            receiver.recv().unwrap();
+            drop((b.lock(), a.lock()));
+        });
+        // A chain that this thread knows well: still noted as done after the start of the other one.
+        drop((a.lock(), b.lock()));
+        sender.send(()).unwrap();
+        second.join().unwrap();
+    });
+    assert!(once_more.is_empty());
+}
+
 #[test]
 fn a_callback_may_lock_look_and_open_scopes() {
     static INSIDE: Mutex<usize> = Mutex::new(0);

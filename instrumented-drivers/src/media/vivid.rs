@@ -21,7 +21,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use lockdep::LockClass;
 use parking_lot::{Condvar, Mutex as Gate};
@@ -114,7 +114,7 @@ pub struct VividDev {
     /// Under `mutex`.
     format: KCell<Format>,
     /// Under `mutex`.
-    kthread_vid_cap: KCell<Option<JoinHandle<()>>>,
+    kthread_vid_cap: KCell<Option<lockdep::thread::JoinHandle<()>>>,
     clock: Gate<Clock>,
     ticked: Condvar,
     myself: Weak<Self>,

@@ -6,7 +6,7 @@
 //! files) before it returns.
 
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 
 use super::devices::Devices;
 use super::{Driver, Kernel};
@@ -397,7 +397,7 @@ impl Process {
 
 /// A child process or a thread, at work.
 #[derive(Debug)]
-pub struct Child<R>(JoinHandle<R>);
+pub struct Child<R>(lockdep::thread::JoinHandle<R>);
 
 impl<R> Child<R> {
     /// `waitpid`: waits for its end.

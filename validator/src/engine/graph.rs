@@ -32,9 +32,10 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::sight::Tasks;
 use super::topology::{self, Topology};
 use crate::event::{Mode, Place};
-use crate::ids::{ClassId, Instance, TaskId};
+use crate::ids::{ClassId, Instance};
 
 /// Number of an edge, in the order of learning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,24 +148,6 @@ pub struct End {
     pub trylock: bool,
     /// Where.
     pub place: Place,
-}
-
-/// Who was seen to do something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tasks {
-    /// One task only.
-    One(TaskId),
-    /// At least two.
-    Several,
-}
-
-impl Tasks {
-    /// One more task was seen.
-    pub(super) fn add(&mut self, task: TaskId) {
-        if *self != Tasks::One(task) {
-            *self = Tasks::Several;
-        }
-    }
 }
 
 /// One dependency with the evidence of its first sight.
@@ -333,13 +316,13 @@ impl Graph {
     pub(super) fn seen_again(
         &mut self,
         edge: EdgeId,
-        task: TaskId,
+        tasks: &Tasks,
         adjacent: bool,
         guards: &[ClassId],
     ) -> bool {
         let known = &mut self.edges[edge.0 as usize];
         known.adjacent |= adjacent;
-        known.tasks.add(task);
+        known.tasks.add(tasks);
         let before = known.guards.len();
         known.guards.retain(|guard| guards.contains(guard));
         known.guards.len() < before

@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::graph::{End, Strength, Tasks, Wait};
+use super::graph::{End, Strength, Wait};
+use super::sight::Tasks;
 use crate::ids::{ClassId, LockId};
 
 /// More bridges than this are not built when a lock in the middle of an order goes away.
@@ -88,9 +89,7 @@ impl Instances {
         if let Some(known) = self.nodes.get_mut(&from).and_then(|node| {
             node.successors.iter_mut().find(|known| known.to.0 == to && known.strength == nesting.strength)
         }) {
-            if let Tasks::One(task) = nesting.tasks {
-                known.tasks.add(task);
-            }
+            known.tasks.add(&nesting.tasks);
             return None;
         }
         if let Some(path) = self.find_path(nesting) {
@@ -172,11 +171,8 @@ impl Instances {
                 if !first.strength.wait.blocked_by(second.strength.hold) || first.from.0 == second.to.0 {
                     continue;
                 }
-                let mut tasks = first.tasks;
-                match second.tasks {
-                    Tasks::One(task) => tasks.add(task),
-                    Tasks::Several => tasks = Tasks::Several,
-                }
+                let mut tasks = first.tasks.clone();
+                tasks.add(&second.tasks);
                 let bridge = Nesting {
                     from: first.from,
                     to: second.to,

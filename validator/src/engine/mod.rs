@@ -33,6 +33,7 @@ pub mod class;
 pub mod graph;
 pub mod instances;
 mod order;
+pub mod sight;
 mod stats;
 pub mod task;
 mod topology;
@@ -206,6 +207,7 @@ impl Engine {
                 }
             }
         }
+        task.learned |= !outcome.learned.is_empty() || outcome.per_instance;
         outcome
     }
 

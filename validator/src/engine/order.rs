@@ -20,8 +20,8 @@
 //! Kernel counterpart: `check_prevs_add()`, `check_prev_add()`. The kernel stops at recursive readers and learns
 //! nothing from nested acquisitions (`lockdep-facts` FN-2, FN-3, cases X2 to X5), and knows no guards (X8).
 
-use super::graph::Tasks;
 use super::instances::Nesting;
+use super::sight::Tasks;
 use super::{Dependency, Engine, Finding, HeldLock, Hold, Outcome, Strength, Task, Wait, check, end_of};
 use crate::event::{Mode, Place};
 use crate::ids::{ClassId, Instance, LockId};
@@ -94,7 +94,7 @@ impl Engine {
                 held: end_of(held),
                 taken: end_of(new),
                 task: task.name.clone(),
-                tasks: Tasks::One(task.id),
+                tasks: Tasks::now(task),
             };
             if let Some(path) = self.instances.learn(&nesting) {
                 let finding = check::recursive::contradiction(self, task, held, new, &nesting, &path);
@@ -148,7 +148,7 @@ impl Engine {
         let (from, to) = (held.bits.class(), new.bits.class());
         let guards = guards_of(task, from, to);
         if let Some(edge) = self.graph.lookup(from, to, strength) {
-            if self.graph.seen_again(edge, task.id, adjacent, &guards) {
+            if self.graph.seen_again(edge, &Tasks::now(task), adjacent, &guards) {
                 self.recheck(outcome);
             }
             return;
@@ -161,7 +161,7 @@ impl Engine {
             held: end_of(held),
             taken: end_of(new),
             task: task.name.clone(),
-            tasks: Tasks::One(task.id),
+            tasks: Tasks::now(task),
             guards,
             nest,
             stack: None,

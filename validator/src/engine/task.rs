@@ -20,6 +20,7 @@
 
 use std::sync::Arc;
 
+use super::sight::Clock;
 use crate::event::{Acquisition, Context, Mode, Place};
 use crate::ids::{ClassId, Instance, LockId, TaskId};
 
@@ -257,6 +258,12 @@ pub struct Task {
     pub(crate) held: Vec<HeldLock>,
     pub(crate) irq: Irq,
     interrupted: Vec<Irq>,
+    /// What it knows others to have done before.
+    pub(super) clock: Arc<Clock>,
+    /// How often it has passed on what it has done.
+    pub(crate) segment: u32,
+    /// It was the first to see some order.
+    pub(super) learned: bool,
 }
 
 impl Task {
@@ -264,7 +271,18 @@ impl Task {
     /// chain cache.
     #[must_use]
     pub fn new(id: TaskId, name: Arc<str>, seed: ChainKey) -> Self {
-        Task { id, name, seed, key: seed, held: Vec::new(), irq: Irq::TASK, interrupted: Vec::new() }
+        Task {
+            id,
+            name,
+            seed,
+            key: seed,
+            held: Vec::new(),
+            irq: Irq::TASK,
+            interrupted: Vec::new(),
+            clock: Arc::default(),
+            segment: 0,
+            learned: false,
+        }
     }
 
     /// The locks held, outermost first.
@@ -277,6 +295,27 @@ impl Task {
     #[must_use]
     pub fn irq(&self) -> Irq {
         self.irq
+    }
+
+    /// What has happened before whatever comes after this: for a task that this one starts, or that waits for its
+    /// end. If this task was the first to see some order, a segment of its life is over then.
+    pub fn pass_on(&mut self) -> Arc<Clock> {
+        if !self.learned {
+            return self.clock.clone();
+        }
+        self.segment += 1;
+        let mut clock = Clock::clone(&self.clock);
+        clock.note(self.id, self.segment);
+        Arc::new(clock)
+    }
+
+    /// All that this clock knows has happened before whatever this task does from now on.
+    pub fn follow(&mut self, clock: &Clock) {
+        let mut joined = Clock::clone(&self.clock);
+        joined.join(clock);
+        if joined != *self.clock {
+            self.clock = Arc::new(joined);
+        }
     }
 
     /// Sets the interrupt state as an outside observer saw it (replay of a recorded trace).

@@ -274,6 +274,8 @@ impl Parser {
             "might_fault" => Op::MightFault,
             "wait_fence" => Op::WaitFence,
             "flush" => Op::Flush(words.next("the name of a work item")?.to_owned()),
+            "spawn" => Op::Spawn(Self::other_task(task, words)?),
+            "join" => Op::Join(Self::other_task(task, words)?),
             "exit" => Op::Exit,
             "user_return" => Op::UserReturn,
             "hardirq" | "softirq" | "reclaim" | "signalling" | "work" => self.begin(word, task, words)?,
@@ -287,11 +289,19 @@ impl Parser {
                     format!(
                         "`{word}` is no operation; expected lock read try unlock downgrade init free ctx done fini \
                          assert_held assert_not_held might_lock irq_off irq_on bh_off bh_on alloc might_fault \
-                         wait_fence flush exit user_return, or a section"
+                         wait_fence flush spawn join exit user_return, or a section"
                     ),
                 );
             }
         })
+    }
+
+    fn other_task(task: &str, words: &mut Words<'_>) -> Result<String, ParseError> {
+        let other = words.next("the name of a task")?;
+        if other == task {
+            return words.error(other, format!("`{task}` cannot start itself or wait for itself"));
+        }
+        Ok(other.to_owned())
     }
 
     fn acquisition(&self, how: How, words: &mut Words<'_>) -> Result<Op, ParseError> {

@@ -51,6 +51,10 @@ impl Printer {
                 for edge in report.edges.iter().filter(|edge| !edge.new) {
                     self.edge(edge, false);
                 }
+                if report.tags.contains(&"ordered") {
+                    let last = self.tasks + 1;
+                    self.step(&format!("t{last}"), "join t1");
+                }
                 for edge in report.edges.iter().filter(|edge| edge.new) {
                     self.edge(edge, true);
                 }

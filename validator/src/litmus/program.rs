@@ -149,6 +149,10 @@ pub enum Op {
     WaitFence,
     /// Wait for a work item.
     Flush(String),
+    /// Start another task: what this one did before happened before all that the other one does.
+    Spawn(String),
+    /// Wait for the end of another task: what that one did before happened before what this one does next.
+    Join(String),
     /// End of the task.
     Exit,
     /// Return to user space.

@@ -117,6 +117,12 @@ impl Taking {
     const READ: Taking = Taking { mode: Mode::Read, ..Taking::WRITE };
 }
 
+/// A task, made on first use.
+fn state<'a, 'p>(tasks: &'a mut BTreeMap<&'p str, State>, name: &'p str) -> &'a mut State {
+    let id = TaskId(u32::try_from(tasks.len()).unwrap_or(u32::MAX));
+    tasks.entry(name).or_insert_with(|| State { task: Task::new(id, name.into(), 0), sections: Vec::new() })
+}
+
 impl<'p> Runner<'p> {
     fn new(program: &'p Program) -> Self {
         Runner {
@@ -190,12 +196,12 @@ impl<'p> Runner<'p> {
         self.decl(name).map_or(LockType::Map, |decl| decl.kind)
     }
 
+    fn task(&mut self, name: &'p str) -> &mut Task {
+        &mut state(&mut self.tasks, name).task
+    }
+
     fn event(&mut self, task: &'p str, event: Event) {
-        let id = TaskId(u32::try_from(self.tasks.len()).unwrap_or(u32::MAX));
-        let state = self
-            .tasks
-            .entry(task)
-            .or_insert_with(|| State { task: Task::new(id, task.into(), 0), sections: Vec::new() });
+        let state = state(&mut self.tasks, task);
         let outcome = self.engine.step(&mut state.task, event);
         state.task.check_invariants();
         self.engine.check_invariants();
@@ -316,6 +322,14 @@ impl<'p> Runner<'p> {
             Op::MightFault => self.touch(task, "mmap_lock", LockType::RwSem, Taking::READ),
             Op::WaitFence => self.wait_fence(task),
             Op::Flush(work) => self.touch(task, work, LockType::Map, Taking::WRITE),
+            Op::Spawn(other) => {
+                let clock = self.task(task).pass_on();
+                self.task(other).follow(&clock);
+            }
+            Op::Join(other) => {
+                let clock = self.task(other).pass_on();
+                self.task(task).follow(&clock);
+            }
             Op::Exit => self.event(task, Event::Exit { place }),
             Op::UserReturn => self.event(task, Event::UserReturn { place }),
         }

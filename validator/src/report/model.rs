@@ -246,7 +246,8 @@ pub struct Report {
     pub kind: ReportKind,
     /// How much it weighs.
     pub severity: Severity,
-    /// What is known besides: `single-thread` (only one thread was ever seen to do this).
+    /// What is known besides: `single-thread` (only one thread was ever seen to do this), `ordered` (two of the orders
+    /// are known to have happened one before the other, because a thread was started after the first, or waited for).
     pub tags: Vec<&'static str>,
     /// Equal for two findings of one cause, in this and in other runs: made of class names and modes, with no
     /// address and no thread in it. (A class without a name of its own is called after its place.)

@@ -122,7 +122,38 @@ impl Binding {
     }
 
     #[inline(always)]
+    pub(crate) fn end(&self) -> End {
+        End(())
+    }
+
+    #[inline(always)]
     pub(crate) fn run_task<R>(self, f: impl FnOnce() -> R) -> R {
         f()
     }
+}
+
+/// See the on twin.
+#[derive(Clone, Debug)]
+pub(crate) struct End(());
+
+impl End {
+    #[inline(always)]
+    pub(crate) fn follow(&self) {}
+}
+
+/// See the on twin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScopeId(());
+
+impl ScopeId {
+    #[inline(always)]
+    pub(crate) fn open() -> Self {
+        ScopeId(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(self, _end: &End) {}
+
+    #[inline(always)]
+    pub(crate) fn close(self) {}
 }

@@ -17,6 +17,7 @@
 //! filters in front of the engine and can be dropped at any time without changing a verdict.
 
 mod fork;
+mod passing;
 mod record;
 mod sink;
 pub(crate) mod slow;
@@ -43,6 +44,7 @@ use crate::stats::Stats;
 use sink::Sink;
 use stack::StackTable;
 
+pub(crate) use passing::{Binding, End, ScopeId};
 pub(crate) use sink::Verdict;
 use thread::Entered;
 pub(crate) use thread::Thread;
@@ -65,8 +67,8 @@ pub(crate) struct Inner {
     keys: DashMap<(usize, u8), Known, FxBuildHasher>,
     /// Construction site and subclass → class; touched under the engine's lock only.
     sites: Mutex<FxHashMap<SiteKey, ClassId>>,
-    /// Clean chain → the task that was seen to take it, or [`SEVERAL`].
-    chains: DashMap<ChainKey, u32, FxBuildHasher>,
+    /// Clean chain → who was seen to take it.
+    chains: DashMap<ChainKey, Seen, FxBuildHasher>,
     /// Two locks of one key were nested at least once: locks that go away matter.
     nests_instances: AtomicBool,
     stacks: StackTable,
@@ -87,8 +89,23 @@ struct Known {
     many: bool,
 }
 
-/// In place of a task: more than one.
-const SEVERAL: u32 = u32::MAX;
+/// Who was seen to take a chain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// This task, in this segment of its life ([`crate::engine::sight`]).
+    By(TaskId, u32),
+    BySeveral,
+}
+
+impl Seen {
+    fn now(task: &Task) -> Self {
+        Seen::By(task.id, task.segment)
+    }
+
+    fn is_by(self, task: &Task) -> bool {
+        matches!(self, Seen::By(id, _) if id == task.id)
+    }
+}
 
 type SiteKey = (&'static str, u32, u32, &'static str, u8);
 
@@ -401,27 +418,4 @@ pub fn global() -> &'static Validator {
     });
     // What is locked while it is being made (by the allocator) must not ask for it.
     Thread::unwatched(|| &*GLOBAL)
-}
-
-/// A validator to hand to another thread.
-pub(crate) struct Binding(Option<Validator>);
-
-impl Binding {
-    /// The one that is bound to this thread; none if the thread is past its end.
-    pub(crate) fn current() -> Self {
-        Binding(Thread::validator().map(|inner| Validator { inner }))
-    }
-
-    /// Runs a thread's work under it, and checks at its end that no lock is held.
-    pub(crate) fn run_task<R>(self, f: impl FnOnce() -> R) -> R {
-        let work = || {
-            let result = f();
-            crate::hook::task_exit();
-            result
-        };
-        match self.0 {
-            Some(validator) => validator.scope(work),
-            None => work(),
-        }
-    }
 }

@@ -13,12 +13,12 @@ use std::sync::atomic::Ordering;
 use super::fork::Pass;
 use super::sink::Verdict;
 use super::thread::{Current, Thread};
-use super::{Inner, RecordedOp, SEVERAL};
+use super::{Inner, RecordedOp, Seen};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
 use crate::hook::{Acquire, Held, LockMap};
-use crate::ids::{ClassId, Instance, LockId, TaskId};
+use crate::ids::{ClassId, Instance, LockId};
 use crate::limits::{HELD_RESERVED, SUBCLASSES};
 use crate::report::model::{Acquired, Report};
 
@@ -53,8 +53,9 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     let bits = task.bits(&acq);
     let key = if task.merges(bits) { task.key } else { mix(task.key, bits.word()) };
     let nest_held = acq.nest.is_none_or(|nest| task.holds(nest));
-    let known =
-        || validator.is_clean(thread, task.id, key) || thread.is_known(objects_key(task, key, acq.lock));
+    let known = || {
+        validator.is_clean(thread, Seen::now(task), key) || thread.is_known(objects_key(task, key, acq.lock))
+    };
     let clean = nest_held && (task.merges(bits) || known());
     if clean && !acq.sync {
         let entry = HeldLock {
@@ -76,7 +77,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         validator.nests_instances.store(true, Ordering::Relaxed);
     }
     match (outcome.clean && !acq.sync, outcome.per_instance) {
-        (true, false) => validator.publish(thread, task.id, key),
+        (true, false) => validator.publish(thread, task, key),
         // One entry for each set of objects: kept by this thread, as long as there is room.
         (true, true) => thread.remember(objects),
         (false, _) => {}
@@ -111,23 +112,22 @@ pub(crate) fn take_back(map: &LockMap) {
 
 impl Inner {
     /// Lets every thread know that a chain is clean.
-    fn publish(&self, thread: &Thread, task: TaskId, key: ChainKey) {
-        let seen_by_another = |known: &mut u32| {
-            if *known != task.0 {
-                *known = SEVERAL;
-            }
+    fn publish(&self, thread: &Thread, task: &Task, key: ChainKey) {
+        let now = Seen::now(task);
+        let seen = |known: &mut Seen| {
+            *known = if known.is_by(task) { now } else { Seen::BySeveral };
         };
-        self.chains.entry(key).and_modify(seen_by_another).or_insert(task.0);
+        self.chains.entry(key).and_modify(seen).or_insert(now);
         thread.remember(key);
     }
 
     /// True if this chain was validated clean before. The second thread that takes it goes to the engine once more,
-    /// so that it is known which orders several threads take.
-    fn is_clean(&self, thread: &Thread, task: TaskId, key: u64) -> bool {
+    /// so that it is known which orders several threads take; so does the first one, after it has passed on what it did.
+    fn is_clean(&self, thread: &Thread, now: Seen, key: u64) -> bool {
         if thread.is_known(key) {
             return true;
         }
-        let clean = self.chains.get(&key).is_some_and(|known| *known == task.0 || *known == SEVERAL);
+        let clean = self.chains.get(&key).is_some_and(|known| *known == now || *known == Seen::BySeveral);
         if clean {
             thread.remember(key);
         }
@@ -171,8 +171,8 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         drop(gate);
         return deliver(&validator, outcome);
     }
-    let id = task.id;
-    if task.take_out_if(instance, |key| validator.is_clean(thread, id, key)) {
+    let now = Seen::now(task);
+    if task.take_out_if(instance, |key| validator.is_clean(thread, now, key)) {
         return None;
     }
     let position = task.position(instance);
@@ -181,7 +181,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         // What lay above was validated in its new chains.
         let above = task.held.iter().skip(position + 1).map(|held| held.prev_key);
         for key in above.chain((position < task.held.len()).then_some(task.key)) {
-            validator.publish(thread, task.id, key);
+            validator.publish(thread, task, key);
         }
     }
     drop(gate);

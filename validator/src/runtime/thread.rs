@@ -219,6 +219,11 @@ impl Thread {
         self.cache[slot ^ 1].set(self.cache[slot].replace(key));
     }
 
+    /// Drops every chain that this thread knows.
+    pub(super) fn forget_chains(&self) {
+        self.cache.iter().for_each(|slot| slot.set(0));
+    }
+
     /// This thread's state, made on first use; `None` if it is being made, or past its end.
     fn get_or_create() -> Option<&'static Thread> {
         Thread::get()

@@ -9,7 +9,8 @@
 //! Kernel counterpart: `check_noncircular()`, `print_circular_bug()`.
 
 use super::{Engine, Finding, HeldLock, Task, base, edge};
-use crate::engine::graph::{Dependency, EdgeId, Tasks};
+use crate::engine::graph::{Dependency, EdgeId};
+use crate::engine::sight;
 use crate::report::model::{ReportKind, Severity};
 
 /// The report on `held → new`, with `path` leading from `new` back to `held`.
@@ -57,11 +58,7 @@ fn describe(engine: &Engine, finding: Finding, closing: &Dependency, path: &[Edg
     report.signature = format!("{}:{}", ReportKind::Circular, signature(engine, &dependencies));
     report.edges =
         dependencies.iter().enumerate().map(|(i, dependency)| edge(engine, dependency, i == 0)).collect();
-    let one = closing.tasks;
-    report.tags = match one {
-        Tasks::One(_) if dependencies.iter().all(|hop| hop.tasks == one) => vec!["single-thread"],
-        _ => Vec::new(),
-    };
+    report.tags = sight::tags(&dependencies.iter().map(|hop| &hop.tasks).collect::<Vec<_>>());
     let edges = std::iter::once(None).chain(path.iter().copied().map(Some)).collect();
     Finding { report, edges }
 }

@@ -9,8 +9,8 @@
 //! Kernel counterpart: `check_deadlock()`, `print_deadlock_bug()`.
 
 use super::{Engine, Finding, HeldLock, Task, base, end, plain};
-use crate::engine::graph::Tasks;
 use crate::engine::instances::Nesting;
+use crate::engine::sight;
 use crate::event::Mode;
 use crate::report::model::{Edge, ReportKind};
 
@@ -93,9 +93,8 @@ pub fn contradiction(
             new: i == 0,
         })
         .collect();
-    if matches!(closing.tasks, Tasks::One(_)) && path.iter().all(|hop| hop.tasks == closing.tasks) {
-        report.tags.push("single-thread");
-    }
+    report.tags =
+        sight::tags(&std::iter::once(closing).chain(path).map(|hop| &hop.tasks).collect::<Vec<_>>());
     report.wanted = Some(engine.acquired(task, new));
     report.conflict = Some(engine.acquired(task, held));
     let edges = report.edges.iter().map(|_| None).collect();
