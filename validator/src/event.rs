@@ -207,6 +207,24 @@ pub enum Event {
         /// Where.
         place: Place,
     },
+    /// Somebody waits until an event happens, however long that takes.
+    Wait {
+        /// The event.
+        instance: Instance,
+        /// Its class.
+        class: ClassId,
+        /// Where.
+        place: Place,
+    },
+    /// An event happens: whoever waits for it goes on.
+    Complete {
+        /// The event.
+        instance: Instance,
+        /// Its class.
+        class: ClassId,
+        /// Where.
+        place: Place,
+    },
     /// The program claims that it holds the lock.
     AssertHeld {
         /// The lock object.

@@ -33,6 +33,8 @@ pub struct ClassDef {
     pub kind: LockKind,
     /// Two threads cannot hold one lock of it exclusively at one time. False for what is not really a lock.
     pub excludes: bool,
+    /// Not a lock but something that is waited for until it happens. Nobody holds it.
+    pub event: bool,
 }
 
 impl ClassDef {
@@ -47,6 +49,7 @@ impl ClassDef {
             waits: (WaitType::Unchecked, WaitType::Unchecked),
             kind: LockKind::Normal,
             excludes: true,
+            event: false,
         }
     }
 }
@@ -80,6 +83,7 @@ impl Class {
     #[must_use]
     pub fn is_guard(&self) -> bool {
         self.def.excludes
+            && !self.def.event
             && self.def.kind == LockKind::Normal
             && matches!(self.population, Population::One(_))
     }

@@ -14,6 +14,9 @@
 //!    interrupt-unsafe class ([`check::irq_order`]), and is then learned (`order.rs`);
 //! 6. push.
 //!
+//! Waiting for an event is an acquisition that is not pushed. Who lets an event happen while holding locks got there only
+//! by taking them, so the event comes before each of these (5., with the event as the lock that is held).
+//!
 //! A nested acquisition of the class on top of the stack needs only 3 and 6. A trylock skips 1, 4 and 5 (it
 //! cannot block), an unchecked class 2, 4 and 5.
 //!
@@ -25,7 +28,7 @@
 //!
 //! Kernel counterpart: `__lock_acquire()`, `validate_chain()`, `check_prevs_add()`, `__lock_release()`.
 //!
-//! Cannot see: orders that no run ever took; waits that are not locks; an order that exists only in a trylock
+//! Cannot see: orders that no run ever took; waits that nobody tells of; an order that exists only in a trylock
 //! loop.
 
 pub mod check;
@@ -45,8 +48,8 @@ pub use class::{Class, ClassDef};
 pub use graph::{Dependency, EdgeId, Graph, Hold, StackId, Strength, Wait};
 pub use task::{HeldLock, Task};
 
-use crate::event::{Acquisition, Context, Event, Place};
-use crate::ids::{ClassId, Instance};
+use crate::event::{Acquisition, Context, Event, Mode, Place};
+use crate::ids::{ClassId, Instance, LockId};
 use crate::report::model::{Acquired, LockName, Report};
 use class::Classes;
 use graph::End;
@@ -171,6 +174,26 @@ impl Engine {
                     }
                     task.convert(position, to, place);
                 }
+            }
+            Event::Wait { instance, class, place } => {
+                self.classes.get_mut(class).def.event = true;
+                let wait = Acquisition {
+                    class,
+                    instance,
+                    lock: LockId::UNKNOWN,
+                    mode: Mode::Write,
+                    trylock: false,
+                    check: true,
+                    sync: true,
+                    nest: None,
+                    rank: None,
+                    place,
+                };
+                self.acquire(task, &wait, &mut outcome);
+            }
+            Event::Complete { instance, class, place } => {
+                self.classes.get_mut(class).def.event = true;
+                self.complete(task, class, instance, place, &mut outcome);
             }
             Event::AssertHeld { instance, class, how, place } => {
                 let report = check::assert_held::check(self, task, instance, class, how, place);
@@ -352,6 +375,7 @@ impl Engine {
             instance,
             usage: entry.usage.letters(),
             waits: (inner as u8 != 0).then_some((outer as u8, inner as u8)),
+            event: entry.def.event,
         }
     }
 

@@ -22,6 +22,7 @@
 
 use super::instances::Nesting;
 use super::sight::Tasks;
+use super::task::Bits;
 use super::{Dependency, Engine, Finding, HeldLock, Hold, Outcome, Strength, Task, Wait, check, end_of};
 use crate::event::{Mode, Place};
 use crate::ids::{ClassId, Instance, LockId};
@@ -72,6 +73,38 @@ impl Engine {
             }
             if connects(task, position) {
                 break;
+            }
+        }
+    }
+
+    /// An event happens under the locks that are held: until it does, its waiters wait for these, too. Locks that
+    /// were got by a trylock are no condition for it.
+    pub(super) fn complete(
+        &mut self,
+        task: &Task,
+        class: ClassId,
+        instance: Instance,
+        place: Place,
+        outcome: &mut Outcome,
+    ) {
+        let bits = Bits::new(class, Mode::Write, false, true, false, true, task.irq());
+        let event = HeldLock {
+            prev_key: task.key,
+            instance,
+            lock: LockId::UNKNOWN,
+            bits,
+            nest: Instance(0),
+            rank: None,
+            place,
+            merged: false,
+        };
+        for (position, held) in task.held().iter().enumerate().rev() {
+            if held.bits.irq().level() != bits.irq().level() {
+                break;
+            }
+            if held.bits.check() && !held.bits.trylock() {
+                let strength = Strength::of(Mode::Write, held.bits.mode());
+                self.depend(task, &event, held, strength, position + 1 == task.held().len(), outcome);
             }
         }
     }
@@ -146,7 +179,9 @@ impl Engine {
         outcome: &mut Outcome,
     ) {
         let (from, to) = (held.bits.class(), new.bits.class());
-        let guards = guards_of(task, from, to);
+        // Who waits for an event may do so under the same locks: they keep nobody apart.
+        let event = self.classes.get(from).def.event;
+        let guards = if event { Vec::new() } else { guards_of(task, from, to) };
         if let Some(edge) = self.graph.lookup(from, to, strength) {
             if self.graph.seen_again(edge, &Tasks::now(task), adjacent, &guards) {
                 self.recheck(outcome);

@@ -122,7 +122,7 @@ pub(super) fn facts_of(bits: Bits) -> impl Iterator<Item = Fact> {
     CONTEXTS.into_iter().flat_map(move |context| {
         let used = irq.inside(context) && !bits.trylock();
         // Soft interrupts run only where hard ones may, too.
-        let enabled = hard_on && irq.enabled(context) && !irq.inside(context);
+        let enabled = hard_on && !bits.sync() && irq.enabled(context) && !irq.inside(context);
         [(used, false), (enabled, true)]
             .into_iter()
             .filter_map(move |(holds, enabled)| holds.then_some(Fact { context, enabled, read }))

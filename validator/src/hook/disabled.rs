@@ -69,6 +69,14 @@ pub fn downgrade(_map: &LockMap) {}
 #[inline(always)]
 pub fn might_lock(_map: &LockMap, _how: Acquire<'_>) {}
 
+/// See the on twin.
+#[inline(always)]
+pub fn wait(_map: &LockMap) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn complete(_map: &LockMap) {}
+
 /// See the on twin; without a destructor.
 #[derive(Debug)]
 pub(crate) struct OwnedMap(LockMap);

@@ -264,6 +264,37 @@ pub fn might_lock(map: &LockMap, how: Acquire<'_>) {
     release(map);
 }
 
+/// Says that this thread is about to wait until an event happens, for as long as it takes. The map stands for the
+/// event: it is never acquired.
+///
+/// # Panics
+/// If that is a finding and the validator is set to panic on it.
+#[track_caller]
+pub fn wait(map: &LockMap) {
+    if map.is_checked() {
+        raise(slow::event(map, Place::caller(), |instance, class, place| Event::Wait {
+            instance,
+            class,
+            place,
+        }));
+    }
+}
+
+/// Says that the event has happened, or is about to: nobody gets here who does not get the locks that this thread holds.
+///
+/// # Panics
+/// As [`wait`].
+#[track_caller]
+pub fn complete(map: &LockMap) {
+    if map.is_checked() && !Thread::holds_nothing() {
+        raise(slow::event(map, Place::caller(), |instance, class, place| Event::Complete {
+            instance,
+            class,
+            place,
+        }));
+    }
+}
+
 /// The map of a lock that says itself when it goes away. A lock that this thread holds is then reported as freed,
 /// and no longer counts as held: a new lock at its address is another one.
 #[derive(Debug)]

@@ -49,9 +49,9 @@ mod imp;
 #[cfg(feature = "lockdep")]
 pub(crate) use imp::Key;
 pub use imp::{
-    LockMap, acquire, assert_held, assert_not_held, context_enter, context_exit, disable_context, downgrade,
-    enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name, slow_entries,
-    task_exit, user_return, ww_misuse,
+    LockMap, acquire, assert_held, assert_not_held, complete, context_enter, context_exit, disable_context,
+    downgrade, enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name,
+    slow_entries, task_exit, user_return, wait, ww_misuse,
 };
 pub(crate) use imp::{
     OwnedMap, acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade,

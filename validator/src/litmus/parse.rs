@@ -274,6 +274,8 @@ impl Parser {
             "might_fault" => Op::MightFault,
             "wait_fence" => Op::WaitFence,
             "flush" => Op::Flush(words.next("the name of a work item")?.to_owned()),
+            "wait" => Op::Wait(self.event(words)?),
+            "complete" => Op::Complete(self.event(words)?),
             "spawn" => Op::Spawn(Self::other_task(task, words)?),
             "join" => Op::Join(Self::other_task(task, words)?),
             "exit" => Op::Exit,
@@ -289,11 +291,21 @@ impl Parser {
                     format!(
                         "`{word}` is no operation; expected lock read try unlock downgrade init free ctx done fini \
                          assert_held assert_not_held might_lock irq_off irq_on bh_off bh_on alloc might_fault \
-                         wait_fence flush spawn join exit user_return, or a section"
+                         wait_fence flush wait complete spawn join exit user_return, or a section"
                     ),
                 );
             }
         })
+    }
+
+    /// An event that is declared.
+    fn event(&self, words: &mut Words<'_>) -> Result<String, ParseError> {
+        let word = words.next("the name of an event")?;
+        let is_event = |lock: &LockDecl| lock.name == word && lock.kind == LockType::Event;
+        if self.program.locks.iter().any(is_event) {
+            return Ok(word.to_owned());
+        }
+        words.error(word, format!("`{word}` is no event; expected one from a `lock … : event` line"))
     }
 
     fn other_task(task: &str, words: &mut Words<'_>) -> Result<String, ParseError> {

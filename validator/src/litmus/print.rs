@@ -120,15 +120,23 @@ impl Printer {
 
     fn edge(&mut self, edge: &Edge, broken: bool) {
         let task = self.task();
-        let (first, second) = (self.taking(&edge.from), self.taking(&edge.to));
+        let (from, to) = (&edge.from, &edge.to);
+        let (first, second) = if from.lock.event {
+            (self.taking(to), format!("complete {}", self.declare(&from.lock, "event")))
+        } else if to.lock.event {
+            (self.taking(from), format!("wait {}", self.declare(&to.lock, "event")))
+        } else {
+            (self.taking(from), self.taking(to))
+        };
         self.step(&task, &first);
         if broken {
             self.broken(&task, &second);
         } else {
             self.step(&task, &second);
-            let (from, to) = (self.lock(&edge.from.lock), self.lock(&edge.to.lock));
-            self.step(&task, &format!("unlock {to}"));
-            self.step(&task, &format!("unlock {from}"));
+            for lock in [&to.lock, &from.lock].into_iter().filter(|lock| !lock.event) {
+                let name = self.lock(lock);
+                self.step(&task, &format!("unlock {name}"));
+            }
         }
     }
 

@@ -26,11 +26,13 @@ pub enum LockType {
     Local,
     /// No lock at all: something that is waited for like one.
     Map,
+    /// Something that is waited for until it happens (a completion).
+    Event,
 }
 
 impl LockType {
     /// Every kind with its word.
-    pub const ALL: [(&'static str, LockType); 9] = [
+    pub const ALL: [(&'static str, LockType); 10] = [
         ("spin", LockType::Spin),
         ("raw_spin", LockType::RawSpin),
         ("rwlock", LockType::RwLock),
@@ -40,6 +42,7 @@ impl LockType {
         ("ww", LockType::Ww),
         ("local", LockType::Local),
         ("map", LockType::Map),
+        ("event", LockType::Event),
     ];
 
     /// The wait type of its class.
@@ -48,7 +51,9 @@ impl LockType {
         match self {
             LockType::RawSpin => WaitType::Spin,
             LockType::Spin | LockType::RwLock | LockType::Local => WaitType::Config,
-            LockType::RwSem | LockType::Mutex | LockType::RtMutex | LockType::Ww => WaitType::Sleep,
+            LockType::RwSem | LockType::Mutex | LockType::RtMutex | LockType::Ww | LockType::Event => {
+                WaitType::Sleep
+            }
             LockType::Map => WaitType::Unchecked,
         }
     }
@@ -149,6 +154,10 @@ pub enum Op {
     WaitFence,
     /// Wait for a work item.
     Flush(String),
+    /// Wait for an event.
+    Wait(String),
+    /// Let an event happen.
+    Complete(String),
     /// Start another task: what this one did before happened before all that the other one does.
     Spawn(String),
     /// Wait for the end of another task: what that one did before happened before what this one does next.

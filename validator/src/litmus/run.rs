@@ -232,7 +232,9 @@ impl<'p> Runner<'p> {
 
     /// Declared locks are objects of their own; maps and contexts stand for something else.
     fn lock_id(&self, instance: Instance) -> LockId {
-        let real = |name: &str| self.decl(name).is_some_and(|decl| decl.kind != LockType::Map);
+        let real = |name: &str| {
+            self.decl(name).is_some_and(|decl| !matches!(decl.kind, LockType::Map | LockType::Event))
+        };
         match self.instances.iter().find(|(_, known)| **known == instance) {
             Some((name, _)) if real(name) => LockId(u32::try_from(instance.0).unwrap_or(0)),
             _ => LockId::UNKNOWN,
@@ -322,6 +324,14 @@ impl<'p> Runner<'p> {
             Op::MightFault => self.touch(task, "mmap_lock", LockType::RwSem, Taking::READ),
             Op::WaitFence => self.wait_fence(task),
             Op::Flush(work) => self.touch(task, work, LockType::Map, Taking::WRITE),
+            Op::Wait(name) => {
+                let (class, instance) = self.known(name);
+                self.event(task, Event::Wait { instance, class, place });
+            }
+            Op::Complete(name) => {
+                let (class, instance) = self.known(name);
+                self.event(task, Event::Complete { instance, class, place });
+            }
             Op::Spawn(other) => {
                 let clock = self.task(task).pass_on();
                 self.task(other).follow(&clock);

@@ -200,6 +200,8 @@ pub struct LockName {
     pub usage: String,
     /// `outer:inner` wait types, if the class has any.
     pub waits: Option<(u8, u8)>,
+    /// Not a lock but an event: "taken" means waited for, "held" means that it happens.
+    pub event: bool,
 }
 
 /// One acquisition: by whom, how, where.
@@ -247,7 +249,8 @@ pub struct Report {
     /// How much it weighs.
     pub severity: Severity,
     /// What is known besides: `single-thread` (only one thread was ever seen to do this), `ordered` (two of the orders
-    /// are known to have happened one before the other, because a thread was started after the first, or waited for).
+    /// are known to have happened one before the other, because a thread was started after the first, or waited for),
+    /// `event` (one of the waits is not for a lock).
     pub tags: Vec<&'static str>,
     /// Equal for two findings of one cause, in this and in other runs: made of class names and modes, with no
     /// address and no thread in it. (A class without a name of its own is called after its place.)

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use super::model::{Acquired, Report, ReportKind, Severity, Stack};
+use super::model::{Acquired, Edge, Report, ReportKind, Severity, Stack};
 use crate::event::{HeldAs, Mode};
 
 impl fmt::Display for Report {
@@ -70,12 +70,17 @@ fn sides(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             (_, Some(HeldAs::Write)) => "should hold for writing",
             (ReportKind::WwApi, _) => "uses",
             (ReportKind::AssertNotHeld, _) => "should not hold",
+            _ if wanted.lock.event => match report.edges.first() {
+                Some(edge) if edge.from.lock.event => "lets happen",
+                _ => "is going to wait for",
+            },
             _ => "is trying to acquire lock",
         };
         writeln!(f, "{} {verb}:\n  {}", report.task, Line(wanted))?;
     }
     if let (Some(conflict), Some(_)) = (&report.conflict, &report.wanted) {
         let (intro, outro) = match report.kind {
+            ReportKind::Circular if wanted_is_event(report) => ("while it is holding lock", ""),
             ReportKind::Circular => {
                 ("but task is already holding lock", "\nwhich lock already depends on the new lock.")
             }
@@ -119,8 +124,13 @@ fn chain(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             "\n-> #{i} {} -> {} ({age}, by {}):",
             edge.from.lock.class, edge.to.lock.class, edge.to.task
         )?;
-        writeln!(f, "     {} taken for {} at {}", edge.from.lock.class, how(&edge.from), edge.from.site)?;
-        writeln!(f, "     {} taken for {} at {}", edge.to.lock.class, how(&edge.to), edge.to.site)?;
+        for (end, done) in [(&edge.from, "happens"), (&edge.to, "waited for")] {
+            if end.lock.event {
+                writeln!(f, "     {} {done} at {}", end.lock.class, end.site)?;
+            } else {
+                writeln!(f, "     {} taken for {} at {}", end.lock.class, how(end), end.site)?;
+            }
+        }
         if let (Some(stack), false) = (&edge.stack, edge.new) {
             frames(f, stack, "       ")?;
         }
@@ -131,7 +141,7 @@ fn chain(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
 fn scenario(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     let columns = match report.kind {
         ReportKind::Circular | ReportKind::Recursive if !report.edges.is_empty() => {
-            report.edges.iter().map(|edge| [call(&edge.from), call(&edge.to)]).collect::<Vec<_>>()
+            report.edges.iter().map(calls).collect::<Vec<_>>()
         }
         ReportKind::Recursive => match (&report.conflict, &report.wanted) {
             (Some(conflict), Some(wanted)) => vec![[call(conflict), call(wanted)]],
@@ -195,6 +205,22 @@ impl fmt::Display for Line<'_> {
 fn how(acquired: &Acquired) -> String {
     let by = if acquired.trylock { " by trylock" } else { "" };
     format!("{}{by}", acquired.mode)
+}
+
+fn wanted_is_event(report: &Report) -> bool {
+    report.wanted.as_ref().is_some_and(|wanted| wanted.lock.event)
+}
+
+/// What a thread does in the scenario, in this order.
+fn calls(edge: &Edge) -> [String; 2] {
+    let (from, to) = (&edge.from, &edge.to);
+    if from.lock.event {
+        [call(to), format!("complete({})", from.lock.class)]
+    } else if to.lock.event {
+        [call(from), format!("wait({})", to.lock.class)]
+    } else {
+        [call(from), call(to)]
+    }
 }
 
 fn call(acquired: &Acquired) -> String {

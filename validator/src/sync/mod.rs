@@ -35,7 +35,9 @@
 //! | `try_…` | held, but no order is learned from waiting for it: it does not wait |
 //! | `try_…_for`, `try_…_until` | as `try_…`: a wait that ends by itself is no deadlock |
 //!
-//! The last line is a decision. An order that only timed waits contradict costs a delay and a retry, never a
+//! | `Completion::wait` | waits for whoever lets it happen, and for the locks that one needs for it |
+//!
+//! The line on timeouts is a decision. An order that only timed waits contradict costs a delay and a retry, never a
 //! hang, and a report on it would be noise in most programs; ThreadSanitizer sees it the same way.
 //!
 //! # What it cannot see
@@ -47,12 +49,14 @@
 
 use crate::hook::{self, Acquire, LockMap};
 
+mod completion;
 mod condvar;
 mod mutex;
 mod reentrant;
 mod rwlock;
 mod watched;
 
+pub use completion::Completion;
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use mutex::{ArcMutexGuard, MappedMutexGuard, Mutex, MutexGuard, RawMutex};
 pub use reentrant::{

@@ -20,7 +20,13 @@ pub fn check(engine: &Engine, task: &Task, instance: Instance, place: Place) -> 
     let help = "look for a second release on this path, or for the lock that was meant";
     let mut report = base(engine, task, ReportKind::Balance, "release", summary, help);
     report.wanted = Some(Acquired {
-        lock: LockName { class: "(not held)".to_owned(), instance, usage: String::new(), waits: None },
+        lock: LockName {
+            class: "(not held)".to_owned(),
+            instance,
+            usage: String::new(),
+            waits: None,
+            event: false,
+        },
         mode: Mode::Write,
         trylock: false,
         site: place.into(),

@@ -26,6 +26,10 @@ pub(in crate::engine) fn report(
     let mut report = base(engine, task, ReportKind::Circular, "", String::new(), help);
     report.wanted = Some(engine.acquired(task, new));
     report.conflict = Some(engine.acquired(task, held));
+    if engine.classes().get(closing.from).def.event {
+        // What the task does is to let the event happen, and what it holds is the lock.
+        std::mem::swap(&mut report.wanted, &mut report.conflict);
+    }
     describe(engine, Finding { report, edges: Vec::new() }, closing, path)
 }
 
@@ -48,17 +52,28 @@ fn describe(engine: &Engine, finding: Finding, closing: &Dependency, path: &[Edg
     let name = |class| engine.classes().get(class).display_name();
     let round: Vec<String> =
         std::iter::once(closing.from).chain(dependencies.iter().map(|hop| hop.to)).map(name).collect();
-    report.summary = format!(
-        "`{}` is taken while `{}` is held, but elsewhere the order is the other way round ({}): \
-         threads that do both at the same time wait for each other",
-        name(closing.to),
-        name(closing.from),
-        round.join(" → "),
-    );
+    let is_event = |class| engine.classes().get(class).def.event;
+    let (from, to, round) = (name(closing.from), name(closing.to), round.join(" → "));
+    report.summary = if is_event(closing.from) {
+        format!(
+            "`{from}` happens while `{to}` is held, but elsewhere it is waited for by who keeps `{to}` away ({round}): \
+             then it never happens"
+        )
+    } else {
+        let done = if is_event(closing.to) { "waited for" } else { "taken" };
+        format!(
+            "`{to}` is {done} while `{from}` is held, but elsewhere the order is the other way round ({round}): \
+             threads that do both at the same time wait for each other"
+        )
+    };
     report.signature = format!("{}:{}", ReportKind::Circular, signature(engine, &dependencies));
     report.edges =
         dependencies.iter().enumerate().map(|(i, dependency)| edge(engine, dependency, i == 0)).collect();
     report.tags = sight::tags(&dependencies.iter().map(|hop| &hop.tasks).collect::<Vec<_>>());
+    if dependencies.iter().any(|hop| is_event(hop.from)) {
+        report.tags.push("event");
+        report.help = "wait before taking the lock, or let the event happen without it".to_owned();
+    }
     let edges = std::iter::once(None).chain(path.iter().copied().map(Some)).collect();
     Finding { report, edges }
 }
