@@ -18,7 +18,7 @@ fn report(kind: ReportKind, file: &str) -> Report {
 }
 
 /// The kinds that exist so far, each with a file that shows it.
-const SHOWN: [(ReportKind, &str); 14] = [
+const SHOWN: [(ReportKind, &str); 17] = [
     (ReportKind::Recursive, "seed_mmap_self_import"),
     (ReportKind::Circular, "abbcca"),
     (ReportKind::IrqState, "hardirq_state"),
@@ -33,6 +33,9 @@ const SHOWN: [(ReportKind, &str); 14] = [
     (ReportKind::AssertHeld, "asserts"),
     (ReportKind::AssertNotHeld, "asserts"),
     (ReportKind::WwApi, "ww_api_still_holding"),
+    (ReportKind::Pin, "pin"),
+    (ReportKind::Rcu, "rcu"),
+    (ReportKind::Subclass, "subclass"),
 ];
 
 #[test]

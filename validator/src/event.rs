@@ -174,6 +174,17 @@ pub struct Acquisition {
     pub place: Place,
 }
 
+/// What is done with a pin. The cookies are made by whoever speaks to the engine, and are never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinOp {
+    /// It is set, and this cookie given for it.
+    Pin(u16),
+    /// A pin that was lifted is set again, with the cookie that it had.
+    Repin(u16),
+    /// It is lifted by whoever has this cookie.
+    Unpin(u16),
+}
+
 /// One thing that happened in one task. See `Engine::step`.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {
@@ -204,6 +215,48 @@ pub enum Event {
         to: Mode,
         /// It waits for the readers to leave (an upgrade), so orders are checked.
         waits: bool,
+        /// Where.
+        place: Place,
+    },
+    /// A hold becomes one of another class (or subclass), as if the lock had been released and taken anew.
+    Reclass {
+        /// The lock object.
+        instance: Instance,
+        /// The class from now on.
+        class: ClassId,
+        /// That class is subject to the ordering rules.
+        check: bool,
+        /// Where.
+        place: Place,
+    },
+    /// A lock is pinned, or no longer: while it is, it must not be released.
+    Pin {
+        /// The lock object.
+        instance: Instance,
+        /// Its class, for the name.
+        class: ClassId,
+        /// What is done.
+        op: PinOp,
+        /// Where.
+        place: Place,
+    },
+    /// A lock is about to be taken at a subclass that there is not.
+    BadSubclass {
+        /// The lock object.
+        instance: Instance,
+        /// Its class, for the name.
+        class: ClassId,
+        /// Which subclass.
+        subclass: u8,
+        /// Where.
+        place: Place,
+    },
+    /// Data is read that RCU protects, and the task holds nothing that allows it.
+    RcuUnprotected {
+        /// What should be held, or the first of several.
+        instance: Instance,
+        /// Its class, for the name.
+        class: ClassId,
         /// Where.
         place: Place,
     },

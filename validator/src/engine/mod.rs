@@ -48,7 +48,7 @@ pub use class::{Class, ClassDef};
 pub use graph::{Dependency, EdgeId, Graph, Hold, StackId, Strength, Wait};
 pub use task::{HeldLock, Task};
 
-use crate::event::{Acquisition, Context, Event, Mode, Place};
+use crate::event::{Acquisition, Context, Event, Mode, PinOp, Place};
 use crate::ids::{ClassId, Instance, LockId};
 use crate::report::model::{Acquired, LockName, Report};
 use class::Classes;
@@ -165,7 +165,9 @@ impl Engine {
         match event {
             Event::Acquire(acq) => self.acquire(task, &acq, &mut outcome),
             Event::Release { instance, place } => self.release(task, instance, place, &mut outcome),
-            Event::Downgrade { instance, place } => self.downgrade(task, instance, place, &mut outcome),
+            Event::Downgrade { instance, place } => {
+                self.replace(task, instance, place, Task::downgraded, &mut outcome);
+            }
             Event::Convert { instance, from, to, waits, place } => {
                 let converted = |held: &HeldLock| held.instance == instance && held.bits.mode() == from;
                 if let Some(position) = task.held.iter().rposition(converted) {
@@ -174,6 +176,27 @@ impl Engine {
                     }
                     task.convert(position, to, place);
                 }
+            }
+            Event::Reclass { instance, class, check, place } => {
+                let rest =
+                    |held: &HeldLock| HeldLock { bits: held.bits.with_class(class, check), place, ..*held };
+                self.replace(task, instance, place, rest, &mut outcome);
+            }
+            Event::Pin { instance, class, op, place } => {
+                let count = task.pinned(instance);
+                let report = check::pin::check(self, task, (class, instance), op, count, place);
+                if report.is_none() || matches!(op, PinOp::Unpin(_)) {
+                    task.pin(instance, op);
+                }
+                self.found(&mut outcome, report);
+            }
+            Event::BadSubclass { instance, class, subclass, place } => {
+                let report = check::subclass::report(self, task, (class, instance), subclass, place);
+                self.found(&mut outcome, Some(report));
+            }
+            Event::RcuUnprotected { instance, class, place } => {
+                let report = check::rcu::report(self, task, (class, instance), place);
+                self.found(&mut outcome, Some(report));
             }
             Event::Wait { instance, class, place } => {
                 self.classes.get_mut(class).def.event = true;
@@ -294,6 +317,12 @@ impl Engine {
     }
 
     fn release(&mut self, task: &mut Task, instance: Instance, place: Place, outcome: &mut Outcome) {
+        if let Some(position) = task.position(instance).filter(|_| task.pinned(instance) > 0) {
+            let class = task.held()[position].bits.class();
+            let report = check::pin::released(self, task, (class, instance), place);
+            self.found(outcome, Some(report));
+            task.unpin(instance);
+        }
         if task.pop_top(instance) {
             return;
         }
@@ -306,14 +335,22 @@ impl Engine {
         self.replay(task, above, outcome);
     }
 
-    fn downgrade(&mut self, task: &mut Task, instance: Instance, place: Place, outcome: &mut Outcome) {
+    /// A hold becomes another one in its place.
+    fn replace(
+        &mut self,
+        task: &mut Task,
+        instance: Instance,
+        place: Place,
+        change: impl FnOnce(&HeldLock) -> HeldLock,
+        outcome: &mut Outcome,
+    ) {
         let Some(position) = task.position(instance) else {
             let report = check::balance::check(self, task, instance, place);
             self.found(outcome, Some(report));
             return;
         };
         let (entry, above) = task.split_at(position);
-        self.replay(task, [Task::downgraded(&entry)].into_iter().chain(above), outcome);
+        self.replay(task, [change(&entry)].into_iter().chain(above), outcome);
     }
 
     /// Puts entries back that lay above one that was taken out. Each is validated anew in its new chain, as the

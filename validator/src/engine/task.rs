@@ -21,7 +21,7 @@
 use std::sync::Arc;
 
 use super::sight::Clock;
-use crate::event::{Acquisition, Context, Mode, Place};
+use crate::event::{Acquisition, Context, Mode, PinOp, Place};
 use crate::ids::{ClassId, Instance, LockId, TaskId};
 
 /// The rolling key of a chain.
@@ -159,6 +159,11 @@ impl Bits {
         Irq((self.0 >> IRQ) as u8)
     }
 
+    /// The same, as a hold of this class.
+    pub(super) const fn with_class(self, class: ClassId, check: bool) -> Self {
+        Bits(self.0 & ((1 << CLASS) - 1) | Bits::of_class(class, check).0)
+    }
+
     pub(super) fn with_mode(self, mode: Mode) -> Self {
         Bits(self.0 & !(3 << MODE) | (mode as u64) << MODE)
     }
@@ -258,6 +263,8 @@ pub struct Task {
     pub(crate) held: Vec<HeldLock>,
     pub(crate) irq: Irq,
     interrupted: Vec<Irq>,
+    /// Locks that must not be released, with the sum of their cookies; never 0.
+    pins: Vec<(Instance, u32)>,
     /// What it knows others to have done before.
     pub(super) clock: Arc<Clock>,
     /// How often it has passed on what it has done.
@@ -279,6 +286,7 @@ impl Task {
             held: Vec::new(),
             irq: Irq::TASK,
             interrupted: Vec::new(),
+            pins: Vec::new(),
             clock: Arc::default(),
             segment: 0,
             learned: false,
@@ -295,6 +303,34 @@ impl Task {
     #[must_use]
     pub fn irq(&self) -> Irq {
         self.irq
+    }
+
+    /// What the cookies of a lock add up to; 0 if it is not pinned.
+    pub(crate) fn pinned(&self, instance: Instance) -> u32 {
+        self.pins.iter().find(|(pinned, _)| *pinned == instance).map_or(0, |(_, count)| *count)
+    }
+
+    /// True if some lock is pinned: then each release must be looked at.
+    pub(crate) fn has_pins(&self) -> bool {
+        !self.pins.is_empty()
+    }
+
+    /// Changes the sum.
+    pub(super) fn pin(&mut self, instance: Instance, op: PinOp) {
+        let before = self.pinned(instance);
+        let after = match op {
+            PinOp::Pin(cookie) | PinOp::Repin(cookie) => before.saturating_add(cookie.into()),
+            PinOp::Unpin(cookie) => before.saturating_sub(cookie.into()),
+        };
+        self.unpin(instance);
+        if after > 0 {
+            self.pins.push((instance, after));
+        }
+    }
+
+    /// Lifts all pins of a lock.
+    pub(super) fn unpin(&mut self, instance: Instance) {
+        self.pins.retain(|(pinned, _)| *pinned != instance);
     }
 
     /// What has happened before whatever comes after this: for a task that this one starts, or that waits for its

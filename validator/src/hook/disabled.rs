@@ -71,6 +71,33 @@ pub fn might_lock(_map: &LockMap, _how: Acquire<'_>) {}
 
 /// See the on twin.
 #[inline(always)]
+pub fn reclass(_map: &LockMap, _class: Option<&'static LockClass>, _subclass: u8) {}
+
+/// See the on twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct PinCookie(());
+
+/// See the on twin.
+#[inline(always)]
+pub fn pin(_map: &LockMap) -> PinCookie {
+    PinCookie(())
+}
+
+/// See the on twin.
+#[inline(always)]
+pub fn repin(_map: &LockMap, _cookie: PinCookie) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn unpin(_map: &LockMap, _cookie: PinCookie) {}
+
+/// See the on twin.
+#[inline(always)]
+pub fn assert_any_held(_maps: &[&LockMap]) {}
+
+/// See the on twin.
+#[inline(always)]
 pub fn wait(_map: &LockMap) {}
 
 /// See the on twin.

@@ -4,12 +4,13 @@
 
 use core::ops::Deref;
 use core::panic::Location;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::{Acquire, Held, LockClass};
 use crate::engine::ClassDef;
-use crate::event::{Context, Event, HeldAs, Mode, Place};
+use crate::event::{Context, Event, HeldAs, Mode, PinOp, Place};
 use crate::ids::{Instance, LockId};
+use crate::limits::SUBCLASSES;
 use crate::report::model::Acquired;
 use crate::runtime::{Thread, Verdict, slow};
 use crate::ww::WwMisuse;
@@ -58,6 +59,14 @@ impl Key {
         match self {
             Key::Class(_) => None,
             Key::Site(at, kind) => Some((at.file(), at.line(), at.column(), *kind, subclass)),
+        }
+    }
+
+    /// Subject to the ordering rules.
+    pub(crate) fn is_checked(self) -> bool {
+        match self {
+            Key::Class(class) => class.is_checked(),
+            Key::Site(..) => true,
         }
     }
 
@@ -132,8 +141,12 @@ impl LockMap {
     }
 
     pub(crate) fn is_checked(&self) -> bool {
+        self.key.is_checked()
+    }
+
+    pub(crate) fn is_tracked(&self) -> bool {
         match self.key {
-            Key::Class(class) => class.is_checked(),
+            Key::Class(class) => class.is_tracked(),
             Key::Site(..) => true,
         }
     }
@@ -161,6 +174,15 @@ pub fn acquire(map: &LockMap, how: Acquire<'_>) {
 #[inline(never)]
 #[track_caller]
 fn acquire_slowly(map: &LockMap, how: Acquire<'_>) {
+    if how.subclass >= SUBCLASSES {
+        let subclass = how.subclass;
+        raise(slow::event(map, Place::caller(), |instance, class, place| Event::BadSubclass {
+            instance,
+            class,
+            subclass,
+            place,
+        }));
+    }
     if let Some(panic) = slow::acquire(map, how, Place::caller()) {
         if !how.sync {
             slow::take_back(map);
@@ -264,6 +286,85 @@ pub fn might_lock(map: &LockMap, how: Acquire<'_>) {
     release(map);
 }
 
+/// Turns a hold into one of this class (or of the one it has) and subclass, as if the lock had been released and taken
+/// anew: what was taken under it is checked again. The lock itself stays in its class (kernel: `lock_set_class()`, where it
+/// does not, and `lock_set_subclass()`).
+///
+/// # Panics
+/// If that is a finding and the validator is set to panic on it. It has been done then.
+#[track_caller]
+pub fn reclass(map: &LockMap, class: Option<&'static LockClass>, subclass: u8) {
+    let key = class.map_or(map.key(), Key::Class);
+    raise(slow::event_at(map, key, subclass, Place::caller(), |instance, class, place| Event::Reclass {
+        instance,
+        class,
+        check: key.is_checked(),
+        place,
+    }));
+}
+
+/// What [`pin`] gives and [`unpin`] wants back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct PinCookie(u16);
+
+/// Says that the lock, which this thread holds, must stay held until [`unpin`]. Meanwhile this thread does not use the
+/// fast path.
+///
+/// # Panics
+/// If the thread does not hold it (`pin`) and the validator is set to panic on that.
+#[track_caller]
+pub fn pin(map: &LockMap) -> PinCookie {
+    // Odd, so never 0.
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let cookie = NEXT.fetch_add(2, Ordering::Relaxed);
+    pin_op(map, PinOp::Pin(cookie));
+    PinCookie(cookie)
+}
+
+/// Sets a pin again that was lifted for a while.
+///
+/// # Panics
+/// As [`pin`].
+#[track_caller]
+pub fn repin(map: &LockMap, cookie: PinCookie) {
+    pin_op(map, PinOp::Repin(cookie.0));
+}
+
+/// Lifts a pin.
+///
+/// # Panics
+/// If there is none, or not with this cookie (`pin`), and the validator is set to panic on that.
+#[track_caller]
+pub fn unpin(map: &LockMap, cookie: PinCookie) {
+    pin_op(map, PinOp::Unpin(cookie.0));
+}
+
+#[track_caller]
+fn pin_op(map: &LockMap, op: PinOp) {
+    raise(slow::event(map, Place::caller(), |instance, class, place| Event::Pin {
+        instance,
+        class,
+        op,
+        place,
+    }));
+}
+
+/// Reports `rcu` if this thread holds none of these: a read-side section, or a lock that writers of the same data hold
+/// (kernel: the condition of `rcu_dereference_check()`).
+#[track_caller]
+pub fn assert_any_held(maps: &[&LockMap]) {
+    if let Some(first) = maps.first()
+        && maps.iter().all(|map| held(map) == Held::No)
+    {
+        raise(slow::event(first, Place::caller(), |instance, class, place| Event::RcuUnprotected {
+            instance,
+            class,
+            place,
+        }));
+    }
+}
+
 /// Says that this thread is about to wait until an event happens, for as long as it takes. The map stands for the
 /// event: it is never acquired.
 ///
@@ -329,6 +430,9 @@ impl Drop for OwnedMap {
 /// Whether this thread holds the lock.
 #[must_use]
 pub fn held(map: &LockMap) -> Held {
+    if !map.is_tracked() {
+        return Held::Unknown;
+    }
     slow::held(map.instance())
 }
 

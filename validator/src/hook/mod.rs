@@ -49,9 +49,10 @@ mod imp;
 #[cfg(feature = "lockdep")]
 pub(crate) use imp::Key;
 pub use imp::{
-    LockMap, acquire, assert_held, assert_not_held, complete, context_enter, context_exit, disable_context,
-    downgrade, enable_context, freed, held, held_locks, is_quiet, might_lock, release, set_task_name,
-    slow_entries, task_exit, user_return, wait, ww_misuse,
+    LockMap, PinCookie, acquire, assert_any_held, assert_held, assert_not_held, complete, context_enter,
+    context_exit, disable_context, downgrade, enable_context, freed, held, held_locks, is_quiet, might_lock,
+    pin, reclass, release, repin, set_task_name, slow_entries, task_exit, unpin, user_return, wait,
+    ww_misuse,
 };
 pub(crate) use imp::{
     OwnedMap, acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade,
@@ -74,6 +75,7 @@ pub struct LockClass {
     name: &'static str,
     strict: bool,
     check: bool,
+    track: bool,
     pseudo: bool,
     kind: LockKind,
     inner: WaitType,
@@ -88,6 +90,7 @@ impl LockClass {
             name,
             strict: false,
             check: true,
+            track: true,
             pseudo: false,
             kind: LockKind::Normal,
             inner: WaitType::Unchecked,
@@ -108,6 +111,14 @@ impl LockClass {
     #[must_use]
     pub const fn unchecked(mut self) -> Self {
         self.check = false;
+        self
+    }
+
+    /// The locks of the class do not exist for the validator: neither held nor in any order. Each acquisition asks for that
+    /// once more, which costs about as much as one that is tracked (kernel: `lockdep_set_notrack_class()`).
+    #[must_use]
+    pub const fn untracked(mut self) -> Self {
+        self.track = false;
         self
     }
 
@@ -157,6 +168,12 @@ impl LockClass {
     #[must_use]
     pub const fn is_checked(&self) -> bool {
         self.check
+    }
+
+    /// False if [`untracked`](Self::untracked).
+    #[must_use]
+    pub const fn is_tracked(&self) -> bool {
+        self.track
     }
 
     /// True if [`pseudo`](Self::pseudo).

@@ -35,5 +35,5 @@ mod run;
 mod ww;
 
 pub use parse::{ParseError, parse};
-pub use program::{Expectation, LockDecl, LockType, Op, Prime, Program, Section, Step};
+pub use program::{Expectation, LockDecl, LockType, Op, Prime, Program, Section, Step, Tracking};
 pub use run::{Reported, Run};

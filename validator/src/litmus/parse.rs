@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step};
+use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step, Tracking};
 use crate::event::HeldAs;
 use crate::report::model::ReportKind;
 
@@ -151,7 +151,8 @@ impl Parser {
             words.next("`dma_resv`")?;
             words.end()?;
             for (name, kind) in BUILT_IN {
-                self.declare(LockDecl { name: name.into(), kind, class: name.into(), ordered: false });
+                let (name, class, tracking) = (name.into(), name.into(), Tracking::Full);
+                self.declare(LockDecl { name, kind, class, ordered: false, tracking });
             }
             self.program.primes.push(Prime::DmaResv);
             return Ok(());
@@ -174,7 +175,10 @@ impl Parser {
 
     fn lock(&mut self, mut words: Words<'_>) -> Result<(), ParseError> {
         let Some((names, rest)) = words.rest.split_once(':') else {
-            return words.error(words.peek(), "expected `lock NAME[, NAME…] : KIND [class=C] [order=index]`");
+            return words.error(
+                words.peek(),
+                "expected `lock NAME[, NAME…] : KIND [class=C] [order=index] [check=no|track=no]`",
+            );
         };
         words.rest = rest;
         let word = words.next("a lock kind")?;
@@ -183,15 +187,17 @@ impl Parser {
             return words
                 .error(word, format!("`{word}` is no lock kind; expected one of: {}", kinds.join(" ")));
         };
-        let (mut class, mut ordered) = (None, false);
+        let (mut class, mut ordered, mut tracking) = (None, false, Tracking::Full);
         while !words.peek().is_empty() {
             let option = words.next("an option")?;
             match option.split_once('=') {
                 Some(("class", name)) if !name.is_empty() => class = Some(name.to_owned()),
                 Some(("order", "index")) => ordered = true,
+                Some(("check", "no")) => tracking = Tracking::Unchecked,
+                Some(("track", "no")) => tracking = Tracking::None,
                 _ => {
-                    return words
-                        .error(option, format!("expected `class=NAME` or `order=index`, found `{option}`"));
+                    let expected = "`class=NAME`, `order=index`, `check=no` or `track=no`";
+                    return words.error(option, format!("expected {expected}, found `{option}`"));
                 }
             }
         }
@@ -204,7 +210,7 @@ impl Parser {
                 return words.error(name, format!("`{name}` is declared already"));
             }
             let class = class.clone().unwrap_or_else(|| name.to_owned());
-            self.declare(LockDecl { name: name.to_owned(), kind, class, ordered });
+            self.declare(LockDecl { name: name.to_owned(), kind, class, ordered, tracking });
         }
         Ok(())
     }
@@ -256,6 +262,11 @@ impl Parser {
         Ok(match word {
             "unlock" => Op::Unlock(self.known(words)?),
             "downgrade" => Op::Downgrade(self.known(words)?),
+            "reclass" => self.reclass(words)?,
+            "pin" => Op::Pin(self.known(words)?),
+            "repin" => Op::Repin(self.known(words)?),
+            "unpin" => Op::Unpin(self.known(words)?),
+            "rcu" => Op::Rcu(self.some_known(words)?),
             "init" => Op::Init(self.known(words)?),
             "free" => Op::Free(self.known(words)?),
             "assert_held" => Op::AssertHeld(self.known(words)?, HeldAs::Any),
@@ -289,7 +300,7 @@ impl Parser {
                 return words.error(
                     word,
                     format!(
-                        "`{word}` is no operation; expected lock read try unlock downgrade init free ctx done fini \
+                        "`{word}` is no operation; expected lock read try unlock downgrade reclass pin repin unpin rcu init free ctx done fini \
                          assert_held assert_not_held might_lock irq_off irq_on bh_off bh_on alloc might_fault \
                          wait_fence flush wait complete spawn join exit user_return, or a section"
                     ),
@@ -322,10 +333,7 @@ impl Parser {
         while !words.peek().is_empty() {
             let option = words.next("an option")?;
             match option.split_once('=') {
-                Some(("sub", number)) => match number.parse() {
-                    Ok(number) if number < crate::limits::SUBCLASSES => subclass = number,
-                    _ => return words.error(number, format!("`{number}` is no subclass; expected 0 to 7")),
-                },
+                Some(("sub", number)) => subclass = Self::subclass(words, number)?,
                 Some(("nest" | "ctx", name)) => nest = Some(self.named(words, name)?),
                 _ => {
                     return words.error(
@@ -336,6 +344,39 @@ impl Parser {
             }
         }
         Ok(Op::Lock { lock, how, subclass, nest })
+    }
+
+    /// Any number that fits: one that is too large is for the rule `subclass` to find.
+    fn subclass(words: &Words<'_>, number: &str) -> Result<u8, ParseError> {
+        match number.parse() {
+            Ok(subclass) => Ok(subclass),
+            Err(_) => words.error(number, format!("`{number}` is no subclass; expected 0 to 7")),
+        }
+    }
+
+    fn reclass(&self, words: &mut Words<'_>) -> Result<Op, ParseError> {
+        let lock = self.known(words)?;
+        let (mut class, mut subclass) = (None, 0);
+        while !words.peek().is_empty() {
+            let option = words.next("an option")?;
+            match option.split_once('=') {
+                Some(("class", name)) if !name.is_empty() => class = Some(name.to_owned()),
+                Some(("sub", number)) => subclass = Self::subclass(words, number)?,
+                _ => {
+                    return words
+                        .error(option, format!("expected `class=NAME` or `sub=N`, found `{option}`"));
+                }
+            }
+        }
+        Ok(Op::Reclass { lock, class, subclass })
+    }
+
+    fn some_known(&self, words: &mut Words<'_>) -> Result<Vec<String>, ParseError> {
+        let mut names = vec![self.known(words)?];
+        while !words.peek().is_empty() {
+            names.push(self.known(words)?);
+        }
+        Ok(names)
     }
 
     fn context(&mut self, words: &mut Words<'_>) -> Result<Op, ParseError> {

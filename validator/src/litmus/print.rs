@@ -10,6 +10,7 @@
 use std::fmt::Write;
 
 use crate::event::{HeldAs, Mode};
+use crate::limits::SUBCLASSES;
 use crate::report::model::{Acquired, Edge, LockName, Report, ReportKind, Used};
 use crate::ww::WwMisuse;
 
@@ -73,6 +74,7 @@ impl Printer {
             ReportKind::UserReturn => self.all_held(report, "user_return"),
             ReportKind::Depth => self.depth(report.held.len()),
             ReportKind::WwApi => self.ww_api(report),
+            ReportKind::Pin => self.pin(report),
             _ => self.one_lock(report),
         }
     }
@@ -271,6 +273,17 @@ impl Printer {
         self.broken("t", last);
     }
 
+    /// The shortest way to a misused pin; how it really came about is not in the report.
+    fn pin(&mut self, report: &Report) {
+        let Some(wanted) = &report.wanted else { return };
+        let task = self.task();
+        let name = self.lock(&wanted.lock);
+        let Some(conflict) = &report.conflict else { return self.broken(&task, &format!("pin {name}")) };
+        self.step(&task, &take(conflict, &name));
+        self.step(&task, &format!("pin {name}"));
+        self.broken(&task, &format!("unlock {name}"));
+    }
+
     /// The rules that are about one lock and, perhaps, how it is held.
     fn one_lock(&mut self, report: &Report) {
         let Some(wanted) = &report.wanted else { return };
@@ -282,6 +295,8 @@ impl Printer {
         let op = match (report.kind, report.asserted) {
             (ReportKind::Balance, _) => format!("unlock {name}"),
             (ReportKind::Freed, _) => format!("free {name}"),
+            (ReportKind::Rcu, _) => format!("rcu {name}"),
+            (ReportKind::Subclass, _) => format!("lock {name} sub={SUBCLASSES}"),
             (ReportKind::AssertNotHeld, _) => format!("assert_not_held {name}"),
             (ReportKind::AssertHeld, Some(HeldAs::Read)) => format!("assert_read {name}"),
             (ReportKind::AssertHeld, Some(HeldAs::Write)) => format!("assert_write {name}"),

@@ -59,6 +59,18 @@ impl LockType {
     }
 }
 
+/// What the rules make of a lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tracking {
+    /// All of them apply.
+    #[default]
+    Full,
+    /// It is known to be held, but is in no order.
+    Unchecked,
+    /// It does not exist.
+    None,
+}
+
 /// One declared lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockDecl {
@@ -70,6 +82,8 @@ pub struct LockDecl {
     pub class: String,
     /// The class is ordered by declaration: an earlier lock may be held while a later one is taken.
     pub ordered: bool,
+    /// What the rules make of it.
+    pub tracking: Tracking,
 }
 
 /// An order recorded before the first step.
@@ -117,6 +131,23 @@ pub enum Op {
     Unlock(String),
     /// Write hold to read hold.
     Downgrade(String),
+    /// Turn a hold into one of another class or subclass.
+    Reclass {
+        /// The lock.
+        lock: String,
+        /// Its class from now on; none: the one it has.
+        class: Option<String>,
+        /// 0 to 7.
+        subclass: u8,
+    },
+    /// Pin.
+    Pin(String),
+    /// Set the pin again that was lifted last.
+    Repin(String),
+    /// Lift the last pin.
+    Unpin(String),
+    /// Read something that RCU protects: one of these must be held.
+    Rcu(Vec<String>),
     /// Initialise anew.
     Init(String),
     /// Free the memory.

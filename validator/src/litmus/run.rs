@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step};
+use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step, Tracking};
 use super::ww::{Attempt, WwWorld};
 use crate::engine::{ClassDef, Engine, Finding, Task};
-use crate::event::{Acquisition, Context, Event, HeldAs, LockKind, Mode, Place};
+use crate::event::{Acquisition, Context, Event, HeldAs, LockKind, Mode, PinOp, Place};
 use crate::ids::{ClassId, Instance, LockId, TaskId};
+use crate::limits::SUBCLASSES;
 use crate::report::model::Report;
 use crate::ww::WwMisuse;
 
@@ -94,6 +95,9 @@ struct Runner<'p> {
     classes: BTreeMap<(String, u8), ClassId>,
     instances: BTreeMap<String, Instance>,
     ww: WwWorld,
+    /// The cookies of the pins that are set, and the ones given back last.
+    pins: BTreeMap<&'p str, (Vec<u16>, u16)>,
+    cookies: u16,
     reported: Vec<Reported>,
     line: u32,
 }
@@ -132,6 +136,8 @@ impl<'p> Runner<'p> {
             classes: BTreeMap::new(),
             instances: BTreeMap::new(),
             ww: WwWorld::new(program),
+            pins: BTreeMap::new(),
+            cookies: 0,
             reported: Vec::new(),
             line: 0,
         }
@@ -148,11 +154,11 @@ impl<'p> Runner<'p> {
 
     /// The class of a lock, a context (`ctx:NAME` in `contexts`) or a built-in map.
     fn class(&mut self, name: &str, kind: LockType, subclass: u8) -> ClassId {
+        let subclass = subclass.min(SUBCLASSES - 1);
         if let Some(class) = self.classes.get(&(name.to_owned(), subclass)) {
             return *class;
         }
-        let sibling =
-            (0..crate::limits::SUBCLASSES).find_map(|s| self.classes.get(&(name.to_owned(), s)).copied());
+        let sibling = (0..SUBCLASSES).find_map(|s| self.classes.get(&(name.to_owned(), s)).copied());
         let class = self.engine.register(ClassDef {
             subclass,
             sibling,
@@ -213,6 +219,10 @@ impl<'p> Runner<'p> {
     fn acquire(&mut self, task: &'p str, class: ClassId, instance: Instance, taking: Taking) {
         let place = Place::Line(self.line);
         let Taking { mode, trylock, nest, rank } = taking;
+        let unchecked = |(name, known): (&String, &Instance)| {
+            *known == instance && self.tracking(name) == Tracking::Unchecked
+        };
+        let check = !self.instances.iter().any(unchecked);
         self.event(
             task,
             Event::Acquire(Acquisition {
@@ -221,7 +231,7 @@ impl<'p> Runner<'p> {
                 lock: self.lock_id(instance),
                 mode,
                 trylock,
-                check: true,
+                check,
                 sync: false,
                 nest,
                 rank,
@@ -255,6 +265,13 @@ impl<'p> Runner<'p> {
 
     fn step(&mut self, step: &'p Step) {
         self.line = step.line;
+        let on = match &step.op {
+            Op::Lock { lock, .. } | Op::Unlock(lock) => Some(lock),
+            _ => None,
+        };
+        if on.is_some_and(|lock| self.tracking(lock) == Tracking::None) {
+            return;
+        }
         let task = step.task.as_str();
         let place = Place::Line(step.line);
         match &step.op {
@@ -274,6 +291,40 @@ impl<'p> Runner<'p> {
             Op::Downgrade(lock) => {
                 let instance = self.instance(lock);
                 self.event(task, Event::Downgrade { instance, place });
+            }
+            Op::Reclass { lock, class, subclass } => {
+                let (name, kind) = self.class_of(lock);
+                let class = self.class(class.as_ref().unwrap_or(&name), kind, *subclass);
+                let (instance, check) = (self.instance(lock), self.tracking(lock) == Tracking::Full);
+                self.event(task, Event::Reclass { instance, class, check, place });
+            }
+            Op::Pin(lock) => {
+                self.cookies += 1;
+                let cookie = self.cookies;
+                self.pins.entry(lock).or_default().0.push(cookie);
+                self.pin(task, lock, PinOp::Pin(cookie));
+            }
+            Op::Repin(lock) => {
+                let (set, last) = self.pins.entry(lock).or_default();
+                set.push(*last);
+                let cookie = *last;
+                self.pin(task, lock, PinOp::Repin(cookie));
+            }
+            Op::Unpin(lock) => {
+                let (set, last) = self.pins.entry(lock).or_default();
+                *last = set.pop().unwrap_or(*last);
+                let cookie = *last;
+                self.pin(task, lock, PinOp::Unpin(cookie));
+            }
+            Op::Rcu(locks) => {
+                let held = locks.iter().any(|lock| {
+                    let instance = self.instance(lock);
+                    self.task(task).holds(instance)
+                });
+                if let (Some(first), false) = (locks.first(), held) {
+                    let (class, instance) = self.known(first);
+                    self.event(task, Event::RcuUnprotected { instance, class, place });
+                }
             }
             Op::Init(lock) | Op::Free(lock) => {
                 let start = self.instance(lock).0;
@@ -345,6 +396,15 @@ impl<'p> Runner<'p> {
         }
     }
 
+    fn pin(&mut self, task: &'p str, lock: &str, op: PinOp) {
+        let (class, instance) = self.known(lock);
+        self.event(task, Event::Pin { instance, class, op, place: Place::Line(self.line) });
+    }
+
+    fn tracking(&self, lock: &str) -> Tracking {
+        self.decl(lock).map_or(Tracking::Full, |decl| decl.tracking)
+    }
+
     /// Class name and kind of a lock, a context or a built-in map.
     fn class_of(&self, name: &str) -> (String, LockType) {
         match (self.decl(name), self.ww.ctx_class(name)) {
@@ -400,6 +460,10 @@ impl<'p> Runner<'p> {
         let (class, kind) = self.class_of(lock);
         let class = self.class(&class, kind, subclass);
         let instance = self.instance(lock);
+        if subclass >= SUBCLASSES {
+            let place = Place::Line(self.line);
+            self.event(task, Event::BadSubclass { instance, class, subclass, place });
+        }
         let position = self.program.locks.iter().position(|decl| decl.name == lock && decl.ordered);
         let rank = position.and_then(|position| u32::try_from(position).ok());
         let irq = self.tasks.get(task).map(|state| state.task.irq());

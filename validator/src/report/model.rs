@@ -49,6 +49,10 @@ pub enum ReportKind {
     /// The wound/wait mutex interface was used against its rules (kernel: `DEBUG_LOCKS_WARN_ON` in
     /// `ww_mutex.h`).
     WwApi,
+    /// A pinned lock is released, or a pin set or lifted where there is none (kernel: `lock_pin_lock`).
+    Pin,
+    /// Data that RCU protects is read unprotected (kernel: `lockdep_rcu_suspicious`).
+    Rcu,
     /// A subclass beyond the number there is.
     Subclass,
     /// A key that cannot be one.
@@ -59,7 +63,7 @@ pub enum ReportKind {
 
 impl ReportKind {
     /// Every kind.
-    pub const ALL: [ReportKind; 17] = [
+    pub const ALL: [ReportKind; 19] = [
         ReportKind::Recursive,
         ReportKind::Circular,
         ReportKind::IrqState,
@@ -74,6 +78,8 @@ impl ReportKind {
         ReportKind::AssertHeld,
         ReportKind::AssertNotHeld,
         ReportKind::WwApi,
+        ReportKind::Pin,
+        ReportKind::Rcu,
         ReportKind::Subclass,
         ReportKind::Key,
         ReportKind::Depth,
@@ -97,6 +103,8 @@ impl ReportKind {
             ReportKind::AssertHeld => "assert-held",
             ReportKind::AssertNotHeld => "assert-not-held",
             ReportKind::WwApi => "ww-api",
+            ReportKind::Pin => "pin",
+            ReportKind::Rcu => "rcu",
             ReportKind::Subclass => "subclass",
             ReportKind::Key => "key",
             ReportKind::Depth => "depth",

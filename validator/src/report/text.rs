@@ -54,6 +54,8 @@ fn headline(kind: ReportKind) -> &'static str {
         ReportKind::AssertHeld => "lock is not held",
         ReportKind::AssertNotHeld => "lock is held",
         ReportKind::WwApi => "wound/wait mutex misused",
+        ReportKind::Pin => "pinned lock misused",
+        ReportKind::Rcu => "suspicious RCU usage",
         ReportKind::Subclass => "invalid subclass",
         ReportKind::Key => "invalid lock class key",
         ReportKind::Depth => "too many locks held",
@@ -68,7 +70,8 @@ fn sides(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             (_, Some(HeldAs::Any)) => "should hold",
             (_, Some(HeldAs::Read)) => "should hold for reading",
             (_, Some(HeldAs::Write)) => "should hold for writing",
-            (ReportKind::WwApi, _) => "uses",
+            (ReportKind::WwApi | ReportKind::Pin, _) => "uses",
+            (ReportKind::Rcu, _) => "should hold",
             (ReportKind::AssertNotHeld, _) => "should not hold",
             _ if wanted.lock.event => match report.edges.first() {
                 Some(edge) if edge.from.lock.event => "lets happen",

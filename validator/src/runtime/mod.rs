@@ -155,12 +155,21 @@ impl Inner {
         if subclass == 0 && word as u32 == self.epoch {
             return Bits::from_word(word).class();
         }
-        let key = map.key();
+        let class = self.class_of_key(map.key(), subclass);
+        if subclass == 0 {
+            // Before the word that lets the fast path use the lock.
+            map.identify();
+            map.remember(Bits::of_class(class, map.is_checked()).word() | u64::from(self.epoch));
+        }
+        class
+    }
+
+    /// The same, for a key: one more lock of it, or one that this validator has not seen lately.
+    fn class_of_key(&self, key: Key, subclass: u8) -> ClassId {
         let known = self.keys.get(&(key.address(), subclass)).map(|entry| *entry);
-        let class = match known {
+        match known {
             None => self.register(key, subclass),
             Some(known) => {
-                // A lock of a known class that this validator has not seen, or not lately.
                 if subclass == 0 && !known.many {
                     self.engine.lock().many_instances(known.class);
                     if let Some(mut entry) = self.keys.get_mut(&(key.address(), subclass)) {
@@ -169,13 +178,7 @@ impl Inner {
                 }
                 known.class
             }
-        };
-        if subclass == 0 {
-            // Before the word that lets the fast path use the lock.
-            map.identify();
-            map.remember(Bits::of_class(class, map.is_checked()).word() | u64::from(self.epoch));
         }
-        class
     }
 
     fn register(&self, key: Key, subclass: u8) -> ClassId {

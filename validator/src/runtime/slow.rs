@@ -17,7 +17,7 @@ use super::{Inner, RecordedOp, Seen};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
-use crate::hook::{Acquire, Held, LockMap};
+use crate::hook::{Acquire, Held, Key, LockMap};
 use crate::ids::{ClassId, Instance, LockId};
 use crate::limits::{HELD_RESERVED, SUBCLASSES};
 use crate::report::model::{Acquired, Report};
@@ -27,6 +27,9 @@ use crate::report::model::{Acquired, Report};
 #[cold]
 #[inline(never)]
 pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<Verdict> {
+    if !map.is_tracked() {
+        return None;
+    }
     let mut entered = Thread::enter()?;
     let (thread, records) = (entered.thread(), entered.records());
     let gate = Pass::new();
@@ -43,7 +46,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         trylock: how.trylock,
         check: map.is_checked(),
         sync: how.sync,
-        nest: how.nest.map(LockMap::instance),
+        nest: how.nest.filter(|nest| nest.is_tracked()).map(LockMap::instance),
         rank: None,
         place,
     };
@@ -140,7 +143,7 @@ impl Inner {
 #[inline(never)]
 pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdict> {
     let instance = map.instance();
-    if Thread::release_known(instance) {
+    if !map.is_tracked() || Thread::release_known(instance) {
         return None;
     }
     let mut entered = Thread::enter()?;
@@ -157,7 +160,8 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
             .map_or(class, |held| held.bits.class());
         validator.record(task, RecordedOp::Release, class, instance, place);
     }
-    if task.pop_top(instance) {
+    let free = task.pinned(instance) == 0;
+    if free && task.pop_top(instance) {
         return None;
     }
     if !task.holds(instance) {
@@ -172,7 +176,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         return deliver(&validator, outcome);
     }
     let now = Seen::now(task);
-    if task.take_out_if(instance, |key| validator.is_clean(thread, now, key)) {
+    if free && task.take_out_if(instance, |key| validator.is_clean(thread, now, key)) {
         return None;
     }
     let position = task.position(instance);
@@ -205,18 +209,36 @@ fn binding_of(current: &mut Current, instance: Instance) -> (Arc<Inner>, &mut Ta
 }
 
 /// An event that concerns one lock.
-#[cold]
-#[inline(never)]
 pub(crate) fn event(
     map: &LockMap,
     place: Place,
     make: impl FnOnce(Instance, ClassId, Place) -> Event,
 ) -> Option<Verdict> {
+    event_at(map, map.key(), 0, place, make)
+}
+
+/// The same, with the class of this key and subclass.
+#[cold]
+#[inline(never)]
+pub(crate) fn event_at(
+    map: &LockMap,
+    key: Key,
+    subclass: u8,
+    place: Place,
+    make: impl FnOnce(Instance, ClassId, Place) -> Event,
+) -> Option<Verdict> {
+    if !map.is_tracked() {
+        return None;
+    }
     let mut entered = Thread::enter()?;
     let records = entered.records();
     let gate = Pass::new();
     let (validator, task) = binding_of(entered.current(), map.instance());
-    let class = validator.class_of(map, 0);
+    let class = if key.address() == map.key().address() {
+        validator.class_of(map, subclass.min(SUBCLASSES - 1))
+    } else {
+        validator.class_of_key(key, subclass.min(SUBCLASSES - 1))
+    };
     let event = make(map.instance(), class, place);
     if records {
         for op in recorded_ops(event) {

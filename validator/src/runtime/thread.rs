@@ -8,7 +8,7 @@
 //! so locks taken by the allocator, by a sink or by the validator's own tools are not watched and cannot recurse.
 //!
 //! The **stamp** is the epoch of the validator that watches, or [`NEVER`] while the fast path is shut: the thread is
-//! busy, nobody watches, or everything is written down. One comparison with the low half of a lock's word so asks
+//! busy, nobody watches, everything is written down, or a lock is pinned. One comparison with the low half of a lock's word so asks
 //! "may I" and "is this class known to my validator" at once. What is in the way then is turned into what is needed:
 //! the word xor [`flip`](Thread::flip) has the interrupt state in the place of the epoch.
 //!
@@ -41,6 +41,8 @@ const RECORD: u8 = 2;
 const OFF: u8 = 4;
 /// The head stands alone: the thread has no state.
 const ALONE: u8 = 8;
+/// This thread has pinned a lock: each release is to be looked at.
+const PINNED: u8 = 16;
 
 /// The stamp of a thread whose fast path is shut. No lock's word bears it.
 pub(super) const NEVER: u32 = u32::MAX;
@@ -261,6 +263,7 @@ impl Thread {
         // SAFETY: as in `Entered::current`: `BUSY` is still set.
         let Current { validator, task, .. } = unsafe { &*self.current.get() };
         self.flip.set(u64::from(validator.epoch) ^ task.irq.bits());
+        let flags = if task.has_pins() { flags | PINNED } else { flags & !PINNED };
         self.head.stamp.set(if flags == 0 { validator.epoch } else { NEVER });
         self.head.flags.set(flags);
     }

@@ -14,7 +14,10 @@ pub mod irq_inversion;
 pub mod irq_order;
 pub mod irq_state;
 pub mod nest_missing;
+pub mod pin;
+pub mod rcu;
 pub mod recursive;
+pub mod subclass;
 pub mod user_return;
 pub mod wait_context;
 pub mod ww_api;
@@ -24,8 +27,8 @@ use std::sync::Arc;
 use super::graph::{Dependency, End};
 use super::usage::Fact;
 use super::{Engine, Finding, HeldLock, Task};
-use crate::event::{Context, Place};
-use crate::ids::ClassId;
+use crate::event::{Context, Mode, Place};
+use crate::ids::{ClassId, Instance};
 use crate::report::model::{Acquired, Edge, Report, ReportKind, Severity, Used};
 
 /// See [`identity`].
@@ -68,6 +71,31 @@ fn base(
         help: help.to_owned(),
         certain: false,
     }
+}
+
+/// The finding that one lock is used as it must not be. Its signature has no place, and no number that is in `what`.
+fn misused(
+    engine: &Engine,
+    task: &Task,
+    kind: ReportKind,
+    (class, instance): (ClassId, Instance),
+    what: &str,
+    help: &str,
+    place: Place,
+) -> Finding {
+    let lock = engine.lock_name(class, instance);
+    let name = lock.class.clone();
+    let held = task.held().iter().rfind(|held| held.instance == instance);
+    let mut report = base(engine, task, kind, &name, format!("`{name}` {what}"), help);
+    report.wanted = Some(Acquired {
+        lock,
+        mode: Mode::Write,
+        trylock: false,
+        site: place.into(),
+        task: task.name.clone(),
+    });
+    report.conflict = held.map(|held| engine.acquired(task, held));
+    plain(report)
 }
 
 /// A finding without edges.

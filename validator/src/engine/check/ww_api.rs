@@ -7,10 +7,10 @@
 //!
 //! Kernel counterpart: the `DEBUG_LOCKS_WARN_ON`s of `ww_mutex.h`.
 
-use super::{Engine, Finding, Task, base, plain};
-use crate::event::{Mode, Place};
+use super::{Engine, Finding, Task, misused};
+use crate::event::Place;
 use crate::ids::{ClassId, Instance};
-use crate::report::model::{Acquired, ReportKind};
+use crate::report::model::ReportKind;
 use crate::ww::WwMisuse;
 
 /// The report on a misuse of the mutex or context `instance`.
@@ -23,18 +23,12 @@ pub fn report(
     what: WwMisuse,
     place: Place,
 ) -> Finding {
-    let lock = engine.lock_name(class, instance);
-    let name = lock.class.clone();
-    let summary = format!("`{name}` {}", what.sentence());
-    let signature = format!("{name}:{what}");
-    let mut report = base(engine, task, ReportKind::WwApi, &signature, summary, what.help());
-    report.misuse = Some(what);
-    report.wanted = Some(Acquired {
-        lock,
-        mode: Mode::Write,
-        trylock: false,
-        site: place.into(),
-        task: task.name.clone(),
-    });
-    plain(report)
+    let sentence = what.sentence();
+    let mut finding =
+        misused(engine, task, ReportKind::WwApi, (class, instance), sentence, what.help(), place);
+    finding.report.signature =
+        format!("{}:{}:{what}", ReportKind::WwApi, engine.lock_name(class, instance).class);
+    finding.report.misuse = Some(what);
+    finding.report.conflict = None;
+    finding
 }
