@@ -260,6 +260,16 @@ pub enum Event {
         /// Where.
         place: Place,
     },
+    /// The program says that locks of the one class come before those of the other, as if some task had taken them so,
+    /// guarded by nothing.
+    Declare {
+        /// The class held.
+        before: ClassId,
+        /// The class taken.
+        after: ClassId,
+        /// Where.
+        place: Place,
+    },
     /// Somebody waits until an event happens, however long that takes.
     Wait {
         /// The event.

@@ -126,6 +126,34 @@ fn a_read_under_rcu_wants_one_of_its_protections() {
 }
 
 #[test]
+fn a_declared_order_is_everybodys_and_nothing_guards_it() {
+    let (gate, q, o) = (LockMap::new(&GATE), LockMap::new(&QUEUE), LockMap::new(&OTHER));
+    static GATE: LockClass = LockClass::new("gate");
+    let v = Validator::builder().panic_on(PanicOn::Never).build();
+    v.declare_order(&[&GATE, &QUEUE, &OTHER]);
+    assert_eq!(v.dependencies().len(), 2);
+    v.scope(|| {
+        for map in [&gate, &o, &q] {
+            raw::acquire(map, Acquire::WRITE);
+        }
+        raw::release(&q);
+        raw::release(&o);
+        raw::release(&gate);
+    });
+    let reports = v.reports();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].signature(), "circular:other-EN>queue-EN>");
+    assert_eq!(reports[0].severity(), lockdep::Severity::Error);
+    assert!(reports[0].tags().is_empty(), "not what one thread did: {:?}", reports[0].tags());
+    assert!(reports[0].to_string().contains("by (declared order)"));
+    // And the other way round: what was seen before contradicts what is declared.
+    v.declare_order(&[&QUEUE, &GATE]);
+    assert_eq!(v.reports().len(), 2);
+    v.declare_order(&[&QUEUE, &QUEUE]);
+    assert_eq!(v.reports().len(), 2);
+}
+
+#[test]
 fn a_subclass_that_there_is_not_is_a_finding_and_the_lock_is_held_all_the_same() {
     let m = Mutex::with_class(&QUEUE, ());
     let found = findings(|| {

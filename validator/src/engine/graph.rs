@@ -313,18 +313,12 @@ impl Graph {
     }
 
     /// Notes that a known edge was seen again. True if it has lost a guard.
-    pub(super) fn seen_again(
-        &mut self,
-        edge: EdgeId,
-        tasks: &Tasks,
-        adjacent: bool,
-        guards: &[ClassId],
-    ) -> bool {
+    pub(super) fn seen_again(&mut self, edge: EdgeId, again: &Dependency) -> bool {
         let known = &mut self.edges[edge.0 as usize];
-        known.adjacent |= adjacent;
-        known.tasks.add(tasks);
+        known.adjacent |= again.adjacent;
+        known.tasks.add(&again.tasks);
         let before = known.guards.len();
-        known.guards.retain(|guard| guards.contains(guard));
+        known.guards.retain(|guard| again.guards.contains(guard));
         known.guards.len() < before
     }
 

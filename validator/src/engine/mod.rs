@@ -198,6 +198,9 @@ impl Engine {
                 let report = check::rcu::report(self, task, (class, instance), place);
                 self.found(&mut outcome, Some(report));
             }
+            Event::Declare { before, after, place } => {
+                self.declare(task, before, after, place, &mut outcome);
+            }
             Event::Wait { instance, class, place } => {
                 self.classes.get_mut(class).def.event = true;
                 let wait = Acquisition {

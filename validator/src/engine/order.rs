@@ -87,19 +87,9 @@ impl Engine {
         place: Place,
         outcome: &mut Outcome,
     ) {
-        let bits = Bits::new(class, Mode::Write, false, true, false, true, task.irq());
-        let event = HeldLock {
-            prev_key: task.key,
-            instance,
-            lock: LockId::UNKNOWN,
-            bits,
-            nest: Instance(0),
-            rank: None,
-            place,
-            merged: false,
-        };
+        let event = unheld(task, class, instance, place);
         for (position, held) in task.held().iter().enumerate().rev() {
-            if held.bits.irq().level() != bits.irq().level() {
+            if held.bits.irq().level() != event.bits.irq().level() {
                 break;
             }
             if held.bits.check() && !held.bits.trylock() {
@@ -107,6 +97,25 @@ impl Engine {
                 self.depend(task, &event, held, strength, position + 1 == task.held().len(), outcome);
             }
         }
+    }
+
+    /// The program declares an order. It is everybody's, and nothing guards it.
+    pub(super) fn declare(
+        &mut self,
+        task: &Task,
+        before: ClassId,
+        after: ClassId,
+        place: Place,
+        outcome: &mut Outcome,
+    ) {
+        if before == after {
+            return;
+        }
+        let [held, new] = [before, after].map(|class| unheld(task, class, Instance(0), place));
+        let strength = Strength::of(Mode::Write, Mode::Write);
+        let dependency =
+            Dependency { tasks: Tasks::Several, ..dependency(task, &held, &new, strength, true, Vec::new()) };
+        self.learn(task, &held, &new, dependency, outcome);
     }
 
     /// Records in which order the objects are taken, where the class does not say it.
@@ -182,26 +191,26 @@ impl Engine {
         // Who waits for an event may do so under the same locks: they keep nobody apart.
         let event = self.classes.get(from).def.event;
         let guards = if event { Vec::new() } else { guards_of(task, from, to) };
+        let dependency = dependency(task, held, new, strength, adjacent, guards);
+        self.learn(task, held, new, dependency, outcome);
+    }
+
+    /// Learns a dependency, or one more sight of it, or reports the cycle it would close.
+    fn learn(
+        &mut self,
+        task: &Task,
+        held: &HeldLock,
+        new: &HeldLock,
+        dependency: Dependency,
+        outcome: &mut Outcome,
+    ) {
+        let Dependency { from, to, strength, .. } = dependency;
         if let Some(edge) = self.graph.lookup(from, to, strength) {
-            if self.graph.seen_again(edge, &Tasks::now(task), adjacent, &guards) {
+            if self.graph.seen_again(edge, &dependency) {
                 self.recheck(outcome);
             }
             return;
         }
-        let nest = new.bits.nest().then(|| class_of(task, new.nest)).flatten();
-        let dependency = Dependency {
-            from,
-            to,
-            strength,
-            held: end_of(held),
-            taken: end_of(new),
-            task: task.name.clone(),
-            tasks: Tasks::now(task),
-            guards,
-            nest,
-            stack: None,
-            adjacent,
-        };
         match self.cycle(task, held, new, &dependency) {
             Cycle::Found(finding) => {
                 if finding.report.severity == Severity::Guarded {
@@ -272,6 +281,44 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// What stands in for a lock that nobody holds: an event, or any lock of a class.
+fn unheld(task: &Task, class: ClassId, instance: Instance, place: Place) -> HeldLock {
+    HeldLock {
+        prev_key: task.key,
+        instance,
+        lock: LockId::UNKNOWN,
+        bits: Bits::new(class, Mode::Write, false, true, false, true, task.irq()),
+        nest: Instance(0),
+        rank: None,
+        place,
+        merged: false,
+    }
+}
+
+/// The dependency that a task makes now.
+fn dependency(
+    task: &Task,
+    held: &HeldLock,
+    new: &HeldLock,
+    strength: Strength,
+    adjacent: bool,
+    guards: Vec<ClassId>,
+) -> Dependency {
+    Dependency {
+        from: held.bits.class(),
+        to: new.bits.class(),
+        strength,
+        held: end_of(held),
+        taken: end_of(new),
+        task: task.name.clone(),
+        tasks: Tasks::now(task),
+        guards,
+        nest: new.bits.nest().then(|| class_of(task, new.nest)).flatten(),
+        stack: None,
+        adjacent,
     }
 }
 

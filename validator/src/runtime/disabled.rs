@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The off twin of the runtime: a validator that watches nothing. Same names and signatures as the on twin.
 
+use crate::hook::LockClass;
 use crate::recorded::Recorded;
 use crate::report::model::Report;
 use crate::settings::{PanicOn, Stacks};
@@ -85,6 +86,9 @@ impl Validator {
     pub fn take_recorded(&self) -> Vec<Recorded> {
         Vec::new()
     }
+
+    /// Declares nothing.
+    pub fn declare_order(&self, _order: &[&'static LockClass]) {}
 
     /// All zero.
     #[must_use]

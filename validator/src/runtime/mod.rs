@@ -35,7 +35,8 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::engine::task::{Bits, ChainKey, mix};
 use crate::engine::{ClassDef, Engine, Task};
-use crate::hook::{Key, LockMap};
+use crate::event::Place;
+use crate::hook::{Key, LockClass, LockMap};
 use crate::ids::{ClassId, TaskId};
 use crate::recorded::{Recorded, RecordedOp};
 use crate::report::model::Report;
@@ -345,6 +346,32 @@ impl Validator {
             }
         }
         pairs
+    }
+
+    /// Declares that locks of each of these classes come before those of the next one, so that whoever takes them the other
+    /// way round is told, even if nobody was ever seen to take them in this order (kernel: what `dma_resv_lockdep()`
+    /// teaches at boot).
+    ///
+    /// ```
+    /// use lockdep::{LockClass, Validator, sync::Mutex};
+    ///
+    /// static TABLE: LockClass = LockClass::new("table");
+    /// static ROW: LockClass = LockClass::new("row");
+    ///
+    /// let v = Validator::new();
+    /// v.declare_order(&[&TABLE, &ROW]);
+    /// let (table, row) = (Mutex::with_class(&TABLE, ()), Mutex::with_class(&ROW, ()));
+    /// v.scope(|| drop((row.lock(), table.lock())));
+    /// assert_eq!(v.reports().len(), usize::from(lockdep::ENABLED));
+    /// ```
+    ///
+    /// # Panics
+    /// If the order contradicts what was seen or declared before and the validator is set to panic on a finding.
+    #[track_caller]
+    pub fn declare_order(&self, order: &[&'static LockClass]) {
+        if let Some(panic) = slow::declare(&self.inner, order, Place::caller()) {
+            panic.raise();
+        }
     }
 
     /// What it knows and has done, in numbers.

@@ -17,7 +17,7 @@ use super::{Inner, RecordedOp, Seen};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
-use crate::hook::{Acquire, Held, Key, LockMap};
+use crate::hook::{Acquire, Held, Key, LockClass, LockMap};
 use crate::ids::{ClassId, Instance, LockId};
 use crate::limits::{HELD_RESERVED, SUBCLASSES};
 use crate::report::model::{Acquired, Report};
@@ -301,6 +301,27 @@ pub(crate) fn task_event(event: Event) -> Option<Verdict> {
     let outcome = validator.engine.lock().step(task, event);
     drop(gate);
     deliver(&validator, outcome)
+}
+
+/// The program declares an order: each class before the next one.
+pub(super) fn declare(validator: &Inner, order: &[&'static LockClass], place: Place) -> Option<Verdict> {
+    let _entered = Thread::enter();
+    let gate = Pass::new();
+    let mut task = validator.new_task();
+    task.name = "(declared order)".into();
+    let classes: Vec<ClassId> =
+        order.iter().map(|class| validator.class_of_key(Key::Class(class), 0)).collect();
+    let mut engine = validator.engine.lock();
+    let mut all = Outcome::default();
+    for pair in classes.windows(2) {
+        let event = Event::Declare { before: pair[0], after: pair[1], place };
+        let outcome = engine.step(&mut task, event);
+        all.learned.extend(outcome.learned);
+        all.findings.extend(outcome.findings);
+    }
+    drop(engine);
+    drop(gate);
+    deliver(validator, all)
 }
 
 /// The end of a thread: like [`task_event`] with `Exit`, but there is nobody left to panic to.
