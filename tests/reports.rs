@@ -18,7 +18,7 @@ fn report(kind: ReportKind, file: &str) -> Report {
 }
 
 /// The kinds that exist so far, each with a file that shows it.
-const SHOWN: [(ReportKind, &str); 17] = [
+const SHOWN: [(ReportKind, &str); 18] = [
     (ReportKind::Recursive, "seed_mmap_self_import"),
     (ReportKind::Circular, "abbcca"),
     (ReportKind::IrqState, "hardirq_state"),
@@ -35,6 +35,7 @@ const SHOWN: [(ReportKind, &str); 17] = [
     (ReportKind::WwApi, "ww_api_still_holding"),
     (ReportKind::Pin, "pin"),
     (ReportKind::Rcu, "rcu"),
+    (ReportKind::Key, "key"),
     (ReportKind::Subclass, "subclass"),
 ];
 

@@ -251,6 +251,24 @@ pub enum Event {
         /// Where.
         place: Place,
     },
+    /// A class goes away, with all that is known of it.
+    RemoveClass {
+        /// Which.
+        class: ClassId,
+        /// How many of its locks are held, by whomever.
+        held: u32,
+        /// Where.
+        place: Place,
+    },
+    /// A lock is about to be taken whose class has gone away.
+    ClassGone {
+        /// The lock object.
+        instance: Instance,
+        /// Its class, for the name.
+        class: ClassId,
+        /// Where.
+        place: Place,
+    },
     /// Data is read that RCU protects, and the task holds nothing that allows it.
     RcuUnprotected {
         /// What should be held, or the first of several.

@@ -48,7 +48,7 @@ mod runtime;
 
 pub use event::{Context, HeldAs, LockKind, Mode, Place, WaitType};
 pub use hook as raw;
-pub use hook::LockClass;
+pub use hook::{DynamicClass, LockClass};
 pub use recorded::{Recorded, RecordedOp};
 pub use report::model::{Report, ReportKind, Severity};
 pub use runtime::{Builder, Validator, global};

@@ -6,7 +6,8 @@
 
 use core::fmt;
 
-/// Numbers of one validator. All of them only grow, except [`instances`](Self::instances).
+/// Numbers of one validator. What is there now ([`instances`](Self::instances), and, where classes go away,
+/// classes, dependencies and chains) may shrink; the rest only grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -36,6 +37,8 @@ pub struct Stats {
     pub duplicates: u64,
     /// Cycles that a guard excuses.
     pub guarded_cycles: u64,
+    /// Classes that have gone away.
+    pub removed_classes: u64,
     /// Classes used in an interrupting context.
     pub irq_safe: u64,
     /// Classes taken with an interrupting context enabled.
@@ -45,7 +48,7 @@ pub struct Stats {
 impl Stats {
     /// Each number with its name, in a fixed order.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 15] {
+    pub fn rows(&self) -> [(&'static str, u64); 16] {
         [
             ("classes", self.classes),
             ("dependencies", self.dependencies),
@@ -60,6 +63,7 @@ impl Stats {
             ("findings", self.findings),
             ("duplicates", self.duplicates),
             ("guarded cycles", self.guarded_cycles),
+            ("removed classes", self.removed_classes),
             ("irq-safe", self.irq_safe),
             ("irq-unsafe", self.irq_unsafe),
         ]

@@ -76,9 +76,16 @@ pub struct Class {
     /// For each fact of [`usage`](Self::usage), when it became one.
     pub first_uses: Vec<FirstUse>,
     population: Population,
+    removed: bool,
 }
 
 impl Class {
+    /// True if the class has gone away. Its name is kept for those who still hold a lock of it.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
     /// True if holding "a lock of this class" means holding one certain lock, which shuts others out.
     #[must_use]
     pub fn is_guard(&self) -> bool {
@@ -134,6 +141,7 @@ pub struct Classes {
     names: FxHashMap<Arc<str>, u32>,
     /// What is known of at least one class.
     usage: Usage,
+    removed: usize,
 }
 
 impl Classes {
@@ -162,8 +170,33 @@ impl Classes {
             usage: Usage::default(),
             first_uses: Vec::new(),
             population: Population::None,
+            removed: false,
         });
         id
+    }
+
+    /// The class goes away. Its number is not used again; a new key of its name may get its `#N`.
+    pub(super) fn remove(&mut self, id: ClassId) {
+        let class = &mut self.entries[id.index()];
+        if std::mem::replace(&mut class.removed, true) {
+            return;
+        }
+        self.removed += 1;
+        class.usage = Usage::default();
+        class.first_uses = Vec::new();
+        class.population = Population::None;
+        if class.group == id
+            && let Some(count) = self.names.get_mut(&class.def.name)
+            && *count == class.nth
+        {
+            *count -= 1;
+        }
+    }
+
+    /// How many have gone away.
+    #[must_use]
+    pub fn removed(&self) -> usize {
+        self.removed
     }
 
     /// The class with this number.
@@ -176,6 +209,9 @@ impl Classes {
     pub(super) fn note(&mut self, id: ClassId, first: FirstUse) -> bool {
         self.usage.add(first.fact);
         let class = &mut self.entries[id.index()];
+        if class.removed {
+            return false;
+        }
         let new = class.usage.add(first.fact);
         if new {
             class.first_uses.push(first);
@@ -192,7 +228,7 @@ impl Classes {
         &mut self.entries[id.index()]
     }
 
-    /// Number of classes.
+    /// Number of classes, those included that have gone away.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -204,8 +240,8 @@ impl Classes {
         self.entries.is_empty()
     }
 
-    /// All classes in the order of first use.
+    /// All classes that are there, in the order of first use.
     pub fn iter(&self) -> impl Iterator<Item = (ClassId, &Class)> {
-        (0u32..).map(ClassId).zip(&self.entries)
+        (0u32..).map(ClassId).zip(&self.entries).filter(|(_, class)| !class.removed)
     }
 }

@@ -295,11 +295,15 @@ impl topology::Neighbours for Lists<'_> {
 /// The graph.
 #[derive(Debug, Default)]
 pub struct Graph {
+    /// In the order of learning, and the number of each.
     edges: Vec<Dependency>,
+    ids: Vec<EdgeId>,
     index: FxHashMap<(ClassId, ClassId, Strength), EdgeId>,
     successors: Vec<Vec<Neighbour>>,
     predecessors: Vec<Vec<Neighbour>>,
     topology: Topology,
+    /// No number below this one is free.
+    removed_last: u32,
     marks: Vec<Marks>,
     round: u32,
     counters: SearchCounters,
@@ -314,7 +318,8 @@ impl Graph {
 
     /// Notes that a known edge was seen again. True if it has lost a guard.
     pub(super) fn seen_again(&mut self, edge: EdgeId, again: &Dependency) -> bool {
-        let known = &mut self.edges[edge.0 as usize];
+        let at = self.position(edge).expect("a known edge");
+        let known = &mut self.edges[at];
         known.adjacent |= again.adjacent;
         known.tasks.add(&again.tasks);
         let before = known.guards.len();
@@ -327,7 +332,9 @@ impl Graph {
     /// # Panics
     /// With more than 2³² edges.
     pub(super) fn insert(&mut self, dependency: Dependency) -> EdgeId {
-        let edge = EdgeId(u32::try_from(self.edges.len()).expect("fewer than 2^32 dependencies"));
+        let next = self.ids.last().map_or(self.removed_last, |last| self.removed_last.max(last.0 + 1));
+        let edge = EdgeId(next);
+        assert!(next < u32::MAX, "fewer than 2^32 dependencies");
         let Dependency { from, to, strength, .. } = dependency;
         let known = self.index.insert((from, to, strength), edge);
         debug_assert!(known.is_none(), "internal error: edge inserted twice");
@@ -341,17 +348,52 @@ impl Graph {
         self.edges.push(dependency);
         let lists = Lists { successors: &self.successors, predecessors: &self.predecessors };
         self.counters.moved += self.topology.add(from, to, &lists) as u64;
+        self.ids.push(edge);
         edge
     }
 
+    /// Where an edge stands; none if it has gone with one of its classes.
+    fn position(&self, edge: EdgeId) -> Option<usize> {
+        let at = edge.0 as usize;
+        // As long as none has gone, the number is the place.
+        if self.ids.get(at) == Some(&edge) { Some(at) } else { self.ids.binary_search(&edge).ok() }
+    }
+
+    /// Takes out every edge of a class. The numbers of the others stay, and no number is used again.
+    pub(super) fn remove_class(&mut self, class: ClassId) {
+        self.removed_last =
+            self.ids.last().map_or(self.removed_last, |last| self.removed_last.max(last.0 + 1));
+        let of_class = |edge: &Dependency| edge.from == class || edge.to == class;
+        let kept: Vec<bool> = self.edges.iter().map(|edge| !of_class(edge)).collect();
+        let mut at = kept.iter();
+        self.ids.retain(|_| *at.next().unwrap_or(&true));
+        for edge in self.edges.extract_if(.., |edge| of_class(edge)) {
+            self.index.remove(&(edge.from, edge.to, edge.strength));
+            self.successors[edge.from.index()].retain(|next| next.class != edge.to);
+            self.predecessors[edge.to.index()].retain(|before| before.class != edge.from);
+        }
+        self.topology.remove(class);
+    }
+
     pub(super) fn set_stack(&mut self, edge: EdgeId, stack: StackId) {
-        self.edges[edge.0 as usize].stack = Some(stack);
+        if let Some(at) = self.position(edge) {
+            self.edges[at].stack = Some(stack);
+        }
     }
 
     /// The edge with this number.
+    ///
+    /// # Panics
+    /// If it has gone with one of its classes.
     #[must_use]
     pub fn edge(&self, edge: EdgeId) -> &Dependency {
-        &self.edges[edge.0 as usize]
+        self.get(edge).expect("a known edge")
+    }
+
+    /// The edge with this number, unless it has gone with one of its classes.
+    #[must_use]
+    pub fn get(&self, edge: EdgeId) -> Option<&Dependency> {
+        self.position(edge).map(|at| &self.edges[at])
     }
 
     /// All edges in the order of learning.
@@ -519,6 +561,8 @@ impl Graph {
     pub fn check_invariants(&self) {
         assert_eq!(self.edges.len(), self.index.len(), "internal error: edges and index");
         self.topology.check(self.edges.iter().map(|edge| (edge.from, edge.to)));
+        assert_eq!(self.edges.len(), self.ids.len(), "internal error: edges and their numbers");
+        assert!(self.ids.is_sorted(), "internal error: order of learning");
         for (list, ends) in [
             (&self.successors, (|edge| (edge.from, edge.to)) as fn(&Dependency) -> (ClassId, ClassId)),
             (&self.predecessors, |edge| (edge.to, edge.from)),

@@ -132,6 +132,19 @@ impl Instances {
         None
     }
 
+    /// All locks of a class go away.
+    pub(super) fn remove_class(&mut self, class: ClassId) {
+        let mut locks: Vec<LockId> = Vec::new();
+        for nesting in self.nodes.values().flat_map(|node| &node.successors) {
+            for (lock, of) in [nesting.from, nesting.to] {
+                if of == class {
+                    locks.push(lock);
+                }
+            }
+        }
+        locks.into_iter().for_each(|lock| self.remove(lock));
+    }
+
     /// The lock goes away.
     pub(super) fn remove(&mut self, lock: LockId) {
         let Some(node) = self.nodes.remove(&lock) else { return };

@@ -158,6 +158,14 @@ impl Engine {
         }
     }
 
+    /// Forgets a class. Who still holds a lock of it learns nothing from that any more.
+    fn remove_class(&mut self, class: ClassId) {
+        self.graph.remove_class(class);
+        self.instances.remove_class(class);
+        self.guarded.retain(|kept| !kept.is_about(class));
+        self.classes.remove(class);
+    }
+
     /// Takes one event of one task. See the module documentation for the order of the rules.
     pub fn step(&mut self, task: &mut Task, event: Event) -> Outcome {
         self.counters.events += 1;
@@ -192,6 +200,19 @@ impl Engine {
             }
             Event::BadSubclass { instance, class, subclass, place } => {
                 let report = check::subclass::report(self, task, (class, instance), subclass, place);
+                self.found(&mut outcome, Some(report));
+            }
+            Event::RemoveClass { class, held, place } => {
+                if held > 0 {
+                    let own = task.held().iter().find(|held| held.bits.class() == class);
+                    let instance = own.map_or(Instance(0), |held| held.instance);
+                    let report = check::key::removed(self, task, (class, instance), held, place);
+                    self.found(&mut outcome, Some(report));
+                }
+                self.remove_class(class);
+            }
+            Event::ClassGone { instance, class, place } => {
+                let report = check::key::used(self, task, (class, instance), place);
                 self.found(&mut outcome, Some(report));
             }
             Event::RcuUnprotected { instance, class, place } => {

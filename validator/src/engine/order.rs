@@ -38,6 +38,13 @@ pub(super) struct GuardedCycle {
     finding: Finding,
 }
 
+impl GuardedCycle {
+    /// True if the cycle goes away with the class. (If the class was elsewhere on it, it is not found any more.)
+    pub(super) fn is_about(&self, class: ClassId) -> bool {
+        self.closing.from == class || self.closing.to == class
+    }
+}
+
 /// What the search for a cycle came to.
 enum Cycle {
     None,
@@ -205,6 +212,9 @@ impl Engine {
         outcome: &mut Outcome,
     ) {
         let Dependency { from, to, strength, .. } = dependency;
+        if self.classes.get(from).is_removed() || self.classes.get(to).is_removed() {
+            return;
+        }
         if let Some(edge) = self.graph.lookup(from, to, strength) {
             if self.graph.seen_again(edge, &dependency) {
                 self.recheck(outcome);

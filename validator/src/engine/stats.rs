@@ -22,7 +22,8 @@ impl Engine {
             self.classes.iter().filter(|(_, class)| any(class)).count() as u64
         };
         Stats {
-            classes: self.classes.len() as u64,
+            classes: (self.classes.len() - self.classes.removed()) as u64,
+            removed_classes: self.classes.removed() as u64,
             dependencies: self.graph.edges().len() as u64,
             indirect_dependencies: self.classes.iter().map(|(id, _)| self.reach(id, true)).sum(),
             instances: self.instances.len() as u64,

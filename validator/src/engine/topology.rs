@@ -101,6 +101,12 @@ impl Topology {
         self.make_room(from, to, graph)
     }
 
+    /// All dependencies of a class were taken out of the graph. The places are as good as before.
+    pub(super) fn remove(&mut self, class: ClassId) {
+        self.apart.retain(|(from, to)| *from != class && *to != class);
+        self.measure();
+    }
+
     /// Moves what leads to `from` before what `to` leads to.
     fn make_room(&mut self, from: ClassId, to: ClassId, graph: &impl Neighbours) -> usize {
         let window = self.place(to)..=self.place(from);

@@ -15,6 +15,13 @@ use crate::report::model::Acquired;
 use crate::runtime::{Thread, Verdict, slow};
 use crate::ww::WwMisuse;
 
+#[path = "dynamic.rs"]
+mod dynamic;
+
+pub(super) use dynamic::Dynamic;
+pub use dynamic::DynamicClass;
+pub(crate) use dynamic::Holding;
+
 /// What a lock carries for the validator: its class, and the number under which the validator that used it
 /// last knows that class.
 #[derive(Debug)]
@@ -33,13 +40,34 @@ impl Drop for LockMap {
         if id != 0 {
             slow::dropped(LockId(id));
         }
+        if let Key::Class(class) = self.key
+            && class.is_dynamic()
+        {
+            dynamic::give_back(class);
+        }
+    }
+}
+
+impl LockClass {
+    /// A copy of this class that is on the heap.
+    fn with_dynamic(&self, dynamic: Dynamic) -> Self {
+        let LockClass { name, strict, check, track, pseudo, kind, inner, outer, dynamic: _ } = *self;
+        LockClass { name, strict, check, track, pseudo, kind, inner, outer, dynamic: Some(dynamic) }
+    }
+
+    fn dynamic(&self) -> Option<&Dynamic> {
+        self.dynamic.as_ref()
+    }
+
+    fn is_dynamic(&self) -> bool {
+        self.dynamic.is_some()
     }
 }
 
 /// What makes two locks one class. Two words.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Key {
-    /// A `LockClass` static.
+    /// A `LockClass`: a static, or one on the heap that lives as long as a lock bears it.
     Class(&'static LockClass),
     /// The place of construction, and what is constructed there.
     Site(&'static Location<'static>, &'static &'static str),
@@ -103,6 +131,12 @@ impl LockMap {
         LockMap { cache: AtomicU64::new(0), key: Key::Site(Location::caller(), kind), id: AtomicU32::new(0) }
     }
 
+    /// A map of a class that comes and goes.
+    #[must_use]
+    pub fn dynamic(class: &DynamicClass) -> Self {
+        LockMap::new(class.lend())
+    }
+
     /// Gives a lock that is not held another class (kernel: `lockdep_set_class()`).
     pub fn set_class(&mut self, class: &'static LockClass) {
         *self = LockMap::new(class);
@@ -149,6 +183,30 @@ impl LockMap {
             Key::Class(class) => class.is_tracked(),
             Key::Site(..) => true,
         }
+    }
+
+    /// True if the class is one that comes and goes: then the lock does not take the fast path.
+    pub(crate) fn is_dynamic(&self) -> bool {
+        self.dynamic_class().is_some()
+    }
+
+    /// The class, if it is one that comes and goes.
+    fn dynamic_class(&self) -> Option<&LockClass> {
+        match self.key {
+            Key::Class(class) if class.is_dynamic() => Some(class),
+            _ => None,
+        }
+    }
+
+    /// False if the class has gone away.
+    pub(crate) fn is_registered(&self) -> bool {
+        let dynamic = self.dynamic_class().and_then(LockClass::dynamic);
+        dynamic.is_none_or(Dynamic::is_registered)
+    }
+
+    /// Notes that this thread begins to hold a lock of a class that may go away.
+    pub(crate) fn begin_to_hold(&self) -> Option<Holding> {
+        Holding::of(self.dynamic_class()?)
     }
 
     /// The lock's identity while it is held.

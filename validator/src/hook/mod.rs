@@ -46,14 +46,14 @@ mod imp;
 #[path = "disabled.rs"]
 mod imp;
 
-#[cfg(feature = "lockdep")]
-pub(crate) use imp::Key;
 pub use imp::{
-    LockMap, PinCookie, acquire, assert_any_held, assert_held, assert_not_held, complete, context_enter,
-    context_exit, disable_context, downgrade, enable_context, freed, held, held_locks, is_quiet, might_lock,
-    pin, reclass, release, repin, set_task_name, slow_entries, task_exit, unpin, user_return, wait,
-    ww_misuse,
+    DynamicClass, LockMap, PinCookie, acquire, assert_any_held, assert_held, assert_not_held, complete,
+    context_enter, context_exit, disable_context, downgrade, enable_context, freed, held, held_locks,
+    is_quiet, might_lock, pin, reclass, release, repin, set_task_name, slow_entries, task_exit, unpin,
+    user_return, wait, ww_misuse,
 };
+#[cfg(feature = "lockdep")]
+pub(crate) use imp::{Holding, Key};
 pub(crate) use imp::{
     OwnedMap, acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade,
 };
@@ -80,6 +80,8 @@ pub struct LockClass {
     kind: LockKind,
     inner: WaitType,
     outer: WaitType,
+    /// If it lies on the heap.
+    dynamic: Option<imp::Dynamic>,
 }
 
 impl LockClass {
@@ -95,6 +97,7 @@ impl LockClass {
             kind: LockKind::Normal,
             inner: WaitType::Unchecked,
             outer: WaitType::Unchecked,
+            dynamic: None,
         }
     }
 
@@ -152,10 +155,10 @@ impl LockClass {
         self
     }
 
-    /// The name given to [`new`](Self::new).
+    /// The name given to [`new`](Self::new), or to [`DynamicClass::new`].
     #[must_use]
-    pub const fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        self.dynamic.as_ref().map_or(self.name, |dynamic| dynamic.name())
     }
 
     /// True if [`strict`](Self::strict).

@@ -263,6 +263,8 @@ impl Parser {
             "unlock" => Op::Unlock(self.known(words)?),
             "downgrade" => Op::Downgrade(self.known(words)?),
             "reclass" => self.reclass(words)?,
+            "unregister" => Op::Unregister(self.class_name(words)?),
+            "register" => Op::Register(self.class_name(words)?),
             "pin" => Op::Pin(self.known(words)?),
             "repin" => Op::Repin(self.known(words)?),
             "unpin" => Op::Unpin(self.known(words)?),
@@ -300,7 +302,7 @@ impl Parser {
                 return words.error(
                     word,
                     format!(
-                        "`{word}` is no operation; expected lock read try unlock downgrade reclass pin repin unpin rcu init free ctx done fini \
+                        "`{word}` is no operation; expected lock read try unlock downgrade reclass unregister register pin repin unpin rcu init free ctx done fini \
                          assert_held assert_not_held might_lock irq_off irq_on bh_off bh_on alloc might_fault \
                          wait_fence flush wait complete spawn join exit user_return, or a section"
                     ),
@@ -369,6 +371,18 @@ impl Parser {
             }
         }
         Ok(Op::Reclass { lock, class, subclass })
+    }
+
+    /// A class of which a lock is declared.
+    fn class_name(&self, words: &mut Words<'_>) -> Result<String, ParseError> {
+        let word = words.next("the name of a class")?;
+        if self.program.locks.iter().any(|lock| lock.class == word) {
+            return Ok(word.to_owned());
+        }
+        words.error(
+            word,
+            format!("`{word}` is no class; expected the class of a lock from a `lock … : KIND` line"),
+        )
     }
 
     fn some_known(&self, words: &mut Words<'_>) -> Result<Vec<String>, ParseError> {

@@ -75,6 +75,7 @@ impl Printer {
             ReportKind::Depth => self.depth(report.held.len()),
             ReportKind::WwApi => self.ww_api(report),
             ReportKind::Pin => self.pin(report),
+            ReportKind::Key => self.key(report),
             _ => self.one_lock(report),
         }
     }
@@ -271,6 +272,24 @@ impl Printer {
                 writeln!(self.steps, "{line}{}", if own { format!(" class={class}") } else { String::new() });
         }
         self.broken("t", last);
+    }
+
+    /// The class goes away while a lock is held, or before one is taken.
+    fn key(&mut self, report: &Report) {
+        let Some(wanted) = &report.wanted else { return };
+        let task = self.task();
+        let name = self.lock(&wanted.lock);
+        let unregister = format!("unregister {}", word(split_subclass(&wanted.lock.class).0));
+        if let Some(conflict) = &report.conflict {
+            self.step(&task, &take(conflict, &name));
+            self.broken(&task, &unregister);
+        } else {
+            let lock = format!("lock {name}");
+            self.step(&task, &lock);
+            self.step(&task, &format!("unlock {name}"));
+            self.step(&task, &unregister);
+            self.broken(&task, &lock);
+        }
     }
 
     /// The shortest way to a misused pin; how it really came about is not in the report.

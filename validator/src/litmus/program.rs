@@ -140,6 +140,10 @@ pub enum Op {
         /// 0 to 7.
         subclass: u8,
     },
+    /// A class goes away.
+    Unregister(String),
+    /// A class of that name comes anew.
+    Register(String),
     /// Pin.
     Pin(String),
     /// Set the pin again that was lifted last.

@@ -3,7 +3,7 @@
 //! Runs a program on a fresh engine, each step to its end, and compares what was reported with what was
 //! expected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step, Tracking};
 use super::ww::{Attempt, WwWorld};
@@ -95,6 +95,8 @@ struct Runner<'p> {
     classes: BTreeMap<(String, u8), ClassId>,
     instances: BTreeMap<String, Instance>,
     ww: WwWorld,
+    /// Classes that have gone away.
+    gone: BTreeSet<&'p str>,
     /// The cookies of the pins that are set, and the ones given back last.
     pins: BTreeMap<&'p str, (Vec<u16>, u16)>,
     cookies: u16,
@@ -136,6 +138,7 @@ impl<'p> Runner<'p> {
             classes: BTreeMap::new(),
             instances: BTreeMap::new(),
             ww: WwWorld::new(program),
+            gone: BTreeSet::new(),
             pins: BTreeMap::new(),
             cookies: 0,
             reported: Vec::new(),
@@ -265,11 +268,14 @@ impl<'p> Runner<'p> {
 
     fn step(&mut self, step: &'p Step) {
         self.line = step.line;
-        let on = match &step.op {
-            Op::Lock { lock, .. } | Op::Unlock(lock) => Some(lock),
-            _ => None,
-        };
-        if on.is_some_and(|lock| self.tracking(lock) == Tracking::None) {
+        if let Op::Lock { lock, .. } | Op::Unlock(lock) = &step.op
+            && self.is_beyond(step.task.as_str(), lock)
+        {
+            if self.tracking(lock) != Tracking::None && matches!(step.op, Op::Lock { .. }) {
+                let (class, instance) = self.known(lock);
+                let place = Place::Line(step.line);
+                self.event(&step.task, Event::ClassGone { instance, class, place });
+            }
             return;
         }
         let task = step.task.as_str();
@@ -297,6 +303,11 @@ impl<'p> Runner<'p> {
                 let class = self.class(class.as_ref().unwrap_or(&name), kind, *subclass);
                 let (instance, check) = (self.instance(lock), self.tracking(lock) == Tracking::Full);
                 self.event(task, Event::Reclass { instance, class, check, place });
+            }
+            Op::Unregister(name) => self.unregister(task, name),
+            Op::Register(name) => {
+                self.gone.remove(name.as_str());
+                self.classes.retain(|(known, _), _| known != name);
             }
             Op::Pin(lock) => {
                 self.cookies += 1;
@@ -399,6 +410,28 @@ impl<'p> Runner<'p> {
     fn pin(&mut self, task: &'p str, lock: &str, op: PinOp) {
         let (class, instance) = self.known(lock);
         self.event(task, Event::Pin { instance, class, op, place: Place::Line(self.line) });
+    }
+
+    fn unregister(&mut self, task: &'p str, name: &'p str) {
+        let classes: Vec<ClassId> =
+            self.classes.iter().filter(|((known, _), _)| known == name).map(|(_, class)| *class).collect();
+        for class in classes {
+            let held = self.tasks.values().flat_map(|state| state.task.held());
+            let held = held.filter(|held| held.bits.class() == class).count();
+            let held = u32::try_from(held).unwrap_or(u32::MAX);
+            self.event(task, Event::RemoveClass { class, held, place: Place::Line(self.line) });
+        }
+        self.gone.insert(name);
+    }
+
+    /// True if the lock is as good as not there: untracked, or its class has gone away and the task does not hold it.
+    fn is_beyond(&self, task: &str, lock: &str) -> bool {
+        let gone = self.decl(lock).is_some_and(|decl| self.gone.contains(decl.class.as_str()));
+        let held = || {
+            let (task, instance) = (self.tasks.get(task), self.instances.get(lock));
+            task.zip(instance).is_some_and(|(state, instance)| state.task.holds(*instance))
+        };
+        self.tracking(lock) == Tracking::None || gone && !held()
     }
 
     fn tracking(&self, lock: &str) -> Tracking {

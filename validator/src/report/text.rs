@@ -70,7 +70,7 @@ fn sides(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             (_, Some(HeldAs::Any)) => "should hold",
             (_, Some(HeldAs::Read)) => "should hold for reading",
             (_, Some(HeldAs::Write)) => "should hold for writing",
-            (ReportKind::WwApi | ReportKind::Pin, _) => "uses",
+            (ReportKind::WwApi | ReportKind::Pin | ReportKind::Key, _) => "uses",
             (ReportKind::Rcu, _) => "should hold",
             (ReportKind::AssertNotHeld, _) => "should not hold",
             _ if wanted.lock.event => match report.edges.first() {

@@ -25,8 +25,8 @@ mod stack;
 mod thread;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use once_cell::sync::Lazy;
@@ -110,6 +110,9 @@ impl Seen {
 
 type SiteKey = (&'static str, u32, u32, &'static str, u8);
 
+/// Every validator of the process, for classes that go away.
+static VALIDATORS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+
 static EPOCHS: AtomicU32 = AtomicU32::new(1);
 
 /// An epoch that no other validator of this process has.
@@ -160,7 +163,9 @@ impl Inner {
         if subclass == 0 {
             // Before the word that lets the fast path use the lock.
             map.identify();
-            map.remember(Bits::of_class(class, map.is_checked()).word() | u64::from(self.epoch));
+            if !map.is_dynamic() {
+                map.remember(Bits::of_class(class, map.is_checked()).word() | u64::from(self.epoch));
+            }
         }
         class
     }
@@ -276,7 +281,12 @@ impl Builder {
     #[must_use]
     pub fn build(self) -> Validator {
         let sink = Sink::new(self.print, self.sources, self.panic_on);
-        Validator { inner: Arc::new(Inner::new(self.config, sink)) }
+        let inner = Arc::new(Inner::new(self.config, sink));
+        let _gate = fork::Pass::new();
+        let mut all = VALIDATORS.lock();
+        all.retain(|known| known.strong_count() > 0);
+        all.push(Arc::downgrade(&inner));
+        Validator { inner }
     }
 }
 

@@ -7,13 +7,13 @@
 //! lock is dropped. A panic that is due is handed to the caller, which may raise it (this thread is no longer
 //! busy then), so that it has the caller's place.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use super::fork::Pass;
-use super::sink::Verdict;
+pub(crate) use super::sink::Verdict;
 use super::thread::{Current, Thread};
-use super::{Inner, RecordedOp, Seen};
+use super::{Inner, RecordedOp, Seen, VALIDATORS};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
@@ -30,10 +30,16 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     if !map.is_tracked() {
         return None;
     }
+    if !map.is_registered() {
+        return event(map, place, |instance, class, place| Event::ClassGone { instance, class, place });
+    }
     let mut entered = Thread::enter()?;
     let (thread, records) = (entered.thread(), entered.records());
     let gate = Pass::new();
-    let Current { validator, task, .. } = entered.current();
+    let Current { validator, task, holdings, .. } = entered.current();
+    if !how.sync && !task.holds(map.instance()) {
+        holdings.extend(map.begin_to_hold().map(|holding| (map.instance(), holding)));
+    }
     let validator = validator.clone();
     if task.held.capacity() < HELD_RESERVED {
         task.reserve(HELD_RESERVED);
@@ -146,6 +152,8 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
     if !map.is_tracked() || Thread::release_known(instance) {
         return None;
     }
+    // Taken after its class had gone away, it is not tracked.
+    let strict = strict && map.is_registered();
     let mut entered = Thread::enter()?;
     let (thread, records) = (entered.thread(), entered.records());
     let gate = Pass::new();
@@ -193,13 +201,13 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
 }
 
 /// True if this thread holds the lock, under whatever binding.
-fn holds(current: &Current, instance: Instance) -> bool {
+pub(super) fn holds(current: &Current, instance: Instance) -> bool {
     current.task.holds(instance) || current.outer.iter().any(|(_, task)| task.holds(instance))
 }
 
 /// The binding under which this thread holds the lock: the one in force (also if none does), or one around it.
 fn binding_of(current: &mut Current, instance: Instance) -> (Arc<Inner>, &mut Task) {
-    let Current { validator, task, outer } = current;
+    let Current { validator, task, outer, .. } = current;
     if !task.holds(instance)
         && let Some((validator, task)) = outer.iter_mut().rev().find(|(_, task)| task.holds(instance))
     {
@@ -301,6 +309,56 @@ pub(crate) fn task_event(event: Event) -> Option<Verdict> {
     let outcome = validator.engine.lock().step(task, event);
     drop(gate);
     deliver(&validator, outcome)
+}
+
+/// A class on the heap goes away, of which this many locks are held: every validator forgets it.
+pub(crate) fn unregister(address: usize, held: u32, place: Place) -> Option<Verdict> {
+    let mut entered = Thread::enter();
+    let gate = Pass::new();
+    let mut own = None;
+    for validator in live_validators() {
+        let classes: Vec<ClassId> = (0..SUBCLASSES)
+            .filter_map(|subclass| validator.keys.get(&(address, subclass)).map(|known| known.class))
+            .collect();
+        if classes.is_empty() {
+            continue;
+        }
+        let mut engine = validator.engine.lock();
+        let mut left = held;
+        for class in classes {
+            match entered.as_mut().map(|entered| entered.current()) {
+                Some(Current { validator: bound, task, .. }) if Arc::ptr_eq(bound, &validator) => {
+                    // Told once, by the validator that watches this thread.
+                    let held = std::mem::take(&mut left);
+                    let outcome = engine.step(task, Event::RemoveClass { class, held, place });
+                    own = own.or(Some((validator.clone(), outcome)));
+                }
+                _ => {
+                    let mut task = validator.new_task();
+                    engine.step(&mut task, Event::RemoveClass { class, held: 0, place });
+                }
+            }
+        }
+        // Which chains it was in cannot be told from their keys. They are only a cache.
+        validator.chains.clear();
+    }
+    drop(gate);
+    own.and_then(|(validator, outcome)| deliver(&validator, outcome))
+}
+
+/// No lock bears this key any more, and its address may become that of another one.
+pub(crate) fn forget_key(address: usize) {
+    let _entered = Thread::enter_existing();
+    let _gate = Pass::new();
+    for validator in live_validators() {
+        for subclass in 0..SUBCLASSES {
+            validator.keys.remove(&(address, subclass));
+        }
+    }
+}
+
+fn live_validators() -> Vec<Arc<Inner>> {
+    VALIDATORS.lock().iter().filter_map(Weak::upgrade).collect()
 }
 
 /// The program declares an order: each class before the next one.

@@ -89,7 +89,7 @@ impl Inner {
         let Finding { mut report, edges } = finding;
         let ids: Vec<Option<StackId>> = {
             let engine = self.engine.lock();
-            edges.iter().map(|edge| edge.and_then(|edge| engine.graph().edge(edge).stack)).collect()
+            edges.iter().map(|edge| engine.graph().get((*edge)?)?.stack).collect()
         };
         report.stack = now.and_then(|id| self.stacks.resolve(id));
         for (edge, id) in report.edges.iter_mut().zip(ids) {

@@ -8,7 +8,7 @@
 //! so locks taken by the allocator, by a sink or by the validator's own tools are not watched and cannot recurse.
 //!
 //! The **stamp** is the epoch of the validator that watches, or [`NEVER`] while the fast path is shut: the thread is
-//! busy, nobody watches, everything is written down, or a lock is pinned. One comparison with the low half of a lock's word so asks
+//! busy, nobody watches, everything is written down, or each release is to be looked at. One comparison with the low half of a lock's word so asks
 //! "may I" and "is this class known to my validator" at once. What is in the way then is turned into what is needed:
 //! the word xor [`flip`](Thread::flip) has the interrupt state in the place of the epoch.
 //!
@@ -29,7 +29,7 @@ use super::Inner;
 use crate::engine::HeldLock;
 use crate::engine::task::{Bits, ChainKey, Task, mix};
 use crate::event::{Mode, Place};
-use crate::hook::{Acquire, LockMap};
+use crate::hook::{Acquire, Holding, LockMap};
 use crate::ids::Instance;
 use crate::limits::{CHAIN_CACHE_SLOTS, HELD_RESERVED};
 
@@ -41,8 +41,8 @@ const RECORD: u8 = 2;
 const OFF: u8 = 4;
 /// The head stands alone: the thread has no state.
 const ALONE: u8 = 8;
-/// This thread has pinned a lock: each release is to be looked at.
-const PINNED: u8 = 16;
+/// This thread has pinned a lock, or holds one of a class that may go away: each release is to be looked at.
+const CAREFUL: u8 = 16;
 
 /// The stamp of a thread whose fast path is shut. No lock's word bears it.
 pub(super) const NEVER: u32 = u32::MAX;
@@ -88,6 +88,8 @@ pub(super) struct Current {
     pub(super) task: Task,
     /// The bindings that this one is nested in.
     pub(super) outer: Vec<(Arc<Inner>, Task)>,
+    /// Held locks of classes that may go away, under whatever binding.
+    pub(super) holdings: Vec<(Instance, Holding)>,
 }
 
 thread_local! {
@@ -261,9 +263,16 @@ impl Thread {
     /// Makes the thread no longer busy: opens the fast path if it may be.
     fn settle(&self, flags: u8) {
         // SAFETY: as in `Entered::current`: `BUSY` is still set.
-        let Current { validator, task, .. } = unsafe { &*self.current.get() };
+        let current = unsafe { &mut *self.current.get() };
+        if !current.holdings.is_empty() {
+            let mut holdings = std::mem::take(&mut current.holdings);
+            holdings.retain(|(lock, _)| super::slow::holds(current, *lock));
+            current.holdings = holdings;
+        }
+        let careful = current.task.has_pins() || !current.holdings.is_empty();
+        let Current { validator, task, .. } = current;
         self.flip.set(u64::from(validator.epoch) ^ task.irq.bits());
-        let flags = if task.has_pins() { flags | PINNED } else { flags & !PINNED };
+        let flags = if careful { flags | CAREFUL } else { flags & !CAREFUL };
         self.head.stamp.set(if flags == 0 { validator.epoch } else { NEVER });
         self.head.flags.set(flags);
     }
@@ -317,7 +326,7 @@ impl Thread {
             head: Head::new(BUSY),
             flip: Cell::new(0),
             entries: Cell::new(0),
-            current: UnsafeCell::new(Current { validator, task, outer: Vec::new() }),
+            current: UnsafeCell::new(Current { validator, task, outer: Vec::new(), holdings: Vec::new() }),
             cache: [const { Cell::new(0) }; CHAIN_CACHE_SLOTS],
         };
         thread.settle(flags);

@@ -14,7 +14,7 @@ use lock_api::RawMutex as _;
 
 use super::tried;
 use super::watched::{Watched, sealed::Sealed};
-use crate::hook::{self, Acquire, LockClass, LockMap, OwnedMap};
+use crate::hook::{self, Acquire, DynamicClass, LockClass, LockMap, OwnedMap};
 
 /// The raw lock behind [`Mutex`].
 pub struct RawMutex {
@@ -181,6 +181,13 @@ impl<T> Mutex<T> {
     #[must_use]
     pub const fn with_class(class: &'static LockClass, value: T) -> Self {
         Mutex(Inner::from_raw(RawMutex::new(LockMap::new(class)), value))
+    }
+
+    /// A lock of a class that comes and goes.
+    #[inline]
+    #[must_use]
+    pub fn with_dynamic_class(class: &DynamicClass, value: T) -> Self {
+        Mutex(Inner::from_raw(RawMutex::new(LockMap::dynamic(class)), value))
     }
 
     /// What the lock protected.

@@ -17,7 +17,7 @@ use lock_api::RawMutex as _;
 pub use parking_lot::RawThreadId;
 
 use super::watched::{Watched, sealed::Sealed};
-use crate::hook::{self, Acquire, LockClass, LockMap, OwnedMap};
+use crate::hook::{self, Acquire, DynamicClass, LockClass, LockMap, OwnedMap};
 
 /// The raw lock behind [`ReentrantMutex`].
 pub struct RawReentrantMutex {
@@ -154,6 +154,13 @@ impl<T> ReentrantMutex<T> {
     const fn from_map(map: LockMap, value: T) -> Self {
         let thread_id = <RawThreadId as lock_api::GetThreadId>::INIT;
         ReentrantMutex(Inner::from_raw(RawReentrantMutex::new(map), thread_id, value))
+    }
+
+    /// A lock of a class that comes and goes.
+    #[inline]
+    #[must_use]
+    pub fn with_dynamic_class(class: &DynamicClass, value: T) -> Self {
+        Self::from_map(LockMap::dynamic(class), value)
     }
 
     /// What the lock protected.

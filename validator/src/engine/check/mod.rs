@@ -13,6 +13,7 @@ pub mod freed;
 pub mod irq_inversion;
 pub mod irq_order;
 pub mod irq_state;
+pub mod key;
 pub mod nest_missing;
 pub mod pin;
 pub mod rcu;

@@ -17,7 +17,7 @@ use core::fmt;
 use std::time::{Duration, Instant};
 
 use super::watched::{Watched, sealed::Sealed};
-use crate::hook::{Acquire, LockClass, LockMap};
+use crate::hook::{Acquire, DynamicClass, LockClass, LockMap};
 
 mod owned;
 mod raw;
@@ -75,6 +75,13 @@ impl<T> RwLock<T> {
     #[must_use]
     pub const fn with_class(class: &'static LockClass, value: T) -> Self {
         RwLock(Inner::from_raw(RawRwLock::new(LockMap::new(class)), value))
+    }
+
+    /// A lock of a class that comes and goes.
+    #[inline]
+    #[must_use]
+    pub fn with_dynamic_class(class: &DynamicClass, value: T) -> Self {
+        RwLock(Inner::from_raw(RawRwLock::new(LockMap::dynamic(class)), value))
     }
 
     /// What the lock protected.
