@@ -12,8 +12,9 @@
 use core::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 
+use lockdep::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 
 use super::task::flush_delayed_work;
