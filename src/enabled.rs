@@ -6,6 +6,7 @@
 //! command quietly.
 
 mod choice;
+mod diff;
 mod graph;
 mod litmus;
 mod mmap;
@@ -32,6 +33,7 @@ enum Command {
     Mmap(mmap::Args),
     Scenario(scenario::Args),
     Graph(graph::Args),
+    Diff(diff::Args),
     /// Run litmus files: small lock programs with their expected findings
     Litmus(litmus::Args),
     /// Judge a recorded kernel lock trace
@@ -64,6 +66,7 @@ fn run(command: &Command, out: &mut Output) -> Result<Status, Failure> {
     match command {
         Command::Mmap(args) => mmap::run(args, out),
         Command::Scenario(args) => scenario::run(args, out),
+        Command::Diff(args) => diff::run(args, out),
         Command::Graph(args) => graph::run(args, out),
         Command::Litmus(args) => litmus::run(args, out),
         Command::Replay(args) => replay::run(args, out),

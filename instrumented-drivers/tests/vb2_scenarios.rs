@@ -113,7 +113,7 @@ fn acquisitions(id: &str, policy: LockingPolicy) -> Vec<Acquired> {
             }
             (RecordedOp::Release, Some(last)) => drop(held.remove(last)),
             (RecordedOp::Release, None) => panic!("{} is released and not held", event.class),
-            (RecordedOp::Downgrade, _) => {}
+            (RecordedOp::Downgrade | RecordedOp::AssertHeld, _) => {}
         }
     }
     found

@@ -56,7 +56,7 @@ fn as_trace(events: &[Recorded]) -> (String, Names) {
             }
             RecordedOp::Release => format!("lkx_release: {lock:x} key={key:x} name={class}"),
             // Leaves no event in a trace.
-            RecordedOp::Downgrade => continue,
+            RecordedOp::Downgrade | RecordedOp::AssertHeld => continue,
         };
         trace.push_str(&format!("{task} [000] .....     1.{time:06}: {what}\n"));
     }

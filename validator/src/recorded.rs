@@ -21,6 +21,8 @@ pub enum RecordedOp {
     Release,
     /// Turned from a write hold into a read hold.
     Downgrade,
+    /// Asserted to be held.
+    AssertHeld,
 }
 
 /// How a lock was taken.

@@ -26,7 +26,7 @@ pub(super) struct VmapState {
 /// -EINTR (injected), or what the exporter says.
 pub fn dma_buf_begin_cpu_access(buf: &DmaBuf, dir: DmaDirection) -> Result {
     dma_resv_might_lock(&buf.resv);
-    buf.ops.begin_cpu_access(buf, dir)?;
+    buf.enter("begin_cpu_access").begin_cpu_access(buf, dir)?;
     dma_resv_wait(&buf.resv, dma_resv_usage_rw(dir.writes()), true)
 }
 
@@ -36,7 +36,7 @@ pub fn dma_buf_begin_cpu_access(buf: &DmaBuf, dir: DmaDirection) -> Result {
 /// What the exporter says.
 pub fn dma_buf_end_cpu_access(buf: &DmaBuf, dir: DmaDirection) -> Result {
     dma_resv_might_lock(&buf.resv);
-    buf.ops.end_cpu_access(buf, dir)
+    buf.enter("end_cpu_access").end_cpu_access(buf, dir)
 }
 
 /// `dma_buf_vmap`: maps the buffer to the kernel, once for all users. The reservation lock must be held (P0: nothing;
@@ -67,7 +67,7 @@ fn vmap_counted(buf: &DmaBuf) -> Result<IosysMap> {
     if let Some(map) = mapped {
         return Ok(map);
     }
-    let map = buf.ops.vmap(buf);
+    let map = buf.enter("vmap").vmap(buf);
     buf.core.warn_on(map.is_err(), "dma_buf_vmap failed");
     let map = map?;
     buf.vmap.set(VmapState { count: 1, map: Some(map.clone()) });
@@ -97,7 +97,7 @@ fn vunmap_counted(buf: &DmaBuf, map: &IosysMap) {
         vmap.count == 0
     });
     if last {
-        buf.ops.vunmap(buf, map);
+        buf.enter("vunmap").vunmap(buf, map);
         buf.vmap.set(VmapState::default());
     }
 }

@@ -143,7 +143,7 @@ pub fn dma_buf_dynamic_attach(
         private: KPtr::null(),
         live: buf.core.born("dma_buf_attachment"),
     });
-    if let Err(error) = buf.ops.attach(buf, &attach) {
+    if let Err(error) = buf.enter("attach").attach(buf, &attach) {
         attach.live.freed();
         return Err(error);
     }
@@ -172,7 +172,7 @@ pub fn dma_buf_dynamic_attach(
 fn map_for_static_user(attach: &Arc<DmaBufAttachment>) -> Result {
     let buf = &attach.dmabuf;
     if buf.is_dynamic() {
-        buf.ops.pin(attach)?;
+        buf.enter("pin").pin(attach)?;
     }
     match __map_dma_buf(attach, DmaDirection::Bidirectional) {
         Ok(table) => {
@@ -181,7 +181,7 @@ fn map_for_static_user(attach: &Arc<DmaBufAttachment>) -> Result {
         }
         Err(error) => {
             if buf.is_dynamic() {
-                buf.ops.unpin(attach);
+                buf.enter("unpin").unpin(attach);
             }
             Err(error)
         }
@@ -195,9 +195,9 @@ pub fn dma_buf_detach(buf: &DmaBuf, attach: &Arc<DmaBufAttachment>) {
             if buf.is_dynamic() {
                 dma_resv_lock(&buf.resv);
             }
-            buf.ops.unmap_dma_buf(attach, table, dir);
+            buf.enter("unmap_dma_buf").unmap_dma_buf(attach, table, dir);
             if buf.is_dynamic() {
-                buf.ops.unpin(attach);
+                buf.enter("unpin").unpin(attach);
                 dma_resv_unlock(&buf.resv);
             }
         }
@@ -205,15 +205,15 @@ pub fn dma_buf_detach(buf: &DmaBuf, attach: &Arc<DmaBufAttachment>) {
     } else {
         dma_resv_lock(&buf.resv);
         if let Some((table, dir)) = attach.sgt.replace(None) {
-            buf.ops.unmap_dma_buf(attach, table, dir);
+            buf.enter("unmap_dma_buf").unmap_dma_buf(attach, table, dir);
             if buf.is_dynamic() {
-                buf.ops.unpin(attach);
+                buf.enter("unpin").unpin(attach);
             }
         }
     }
     buf.attachments.with(|list| list.retain(|other| !Arc::ptr_eq(other, attach)));
     dma_resv_unlock(&buf.resv);
-    let tail = buf.ops.detach(buf, attach);
+    let tail = buf.enter("detach").detach(buf, attach);
     attach.live.freed();
     tail.finish();
 }
@@ -226,7 +226,7 @@ pub fn dma_buf_pin(attach: &Arc<DmaBufAttachment>) -> Result {
     let buf = &attach.dmabuf;
     buf.core.warn_on(!attach.is_dynamic(), "dma_buf_pin by an importer that is not dynamic");
     dma_resv_assert_held(&buf.resv);
-    buf.ops.pin(attach)
+    buf.enter("pin").pin(attach)
 }
 
 /// `dma_buf_unpin`.
@@ -234,16 +234,16 @@ pub fn dma_buf_unpin(attach: &Arc<DmaBufAttachment>) {
     let buf = &attach.dmabuf;
     buf.core.warn_on(!attach.is_dynamic(), "dma_buf_unpin by an importer that is not dynamic");
     dma_resv_assert_held(&buf.resv);
-    buf.ops.unpin(attach);
+    buf.enter("unpin").unpin(attach);
 }
 
 fn __map_dma_buf(attach: &Arc<DmaBufAttachment>, dir: DmaDirection) -> Result<Arc<SgTable>> {
     let buf = &attach.dmabuf;
-    let table = buf.ops.map_dma_buf(attach, dir)?;
+    let table = buf.enter("map_dma_buf").map_dma_buf(attach, dir)?;
     if !attach.is_dynamic() {
         // Such an importer knows nothing of fences: the moves of the buffer are waited for here, under the lock.
         if let Err(error) = dma_resv_wait(&buf.resv, DmaResvUsage::Kernel, true) {
-            buf.ops.unmap_dma_buf(attach, table, dir);
+            buf.enter("unmap_dma_buf").unmap_dma_buf(attach, table, dir);
             return Err(error);
         }
     }
@@ -264,12 +264,12 @@ pub fn dma_buf_map_attachment(attach: &Arc<DmaBufAttachment>, dir: DmaDirection)
         return if fits { Ok(table) } else { Err(Errno::EBUSY) };
     }
     if buf.is_dynamic() {
-        buf.ops.pin(attach)?;
+        buf.enter("pin").pin(attach)?;
     }
     let table = __map_dma_buf(attach, dir);
     match &table {
         Ok(table) if buf.ops.cache_sgt_mapping() => attach.sgt.set(Some((table.clone(), dir))),
-        Err(_) if buf.is_dynamic() => buf.ops.unpin(attach),
+        Err(_) if buf.is_dynamic() => buf.enter("unpin").unpin(attach),
         _ => {}
     }
     table
@@ -301,9 +301,9 @@ pub fn dma_buf_unmap_attachment(attach: &Arc<DmaBufAttachment>, table: Arc<SgTab
     if attach.sgt.with(|cached| cached.as_ref().is_some_and(|(cached, _)| Arc::ptr_eq(cached, &table))) {
         return;
     }
-    buf.ops.unmap_dma_buf(attach, table, dir);
+    buf.enter("unmap_dma_buf").unmap_dma_buf(attach, table, dir);
     if buf.is_dynamic() {
-        buf.ops.unpin(attach);
+        buf.enter("unpin").unpin(attach);
     }
 }
 

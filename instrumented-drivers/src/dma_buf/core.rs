@@ -239,6 +239,12 @@ impl DmaBufData {
         &self.lock
     }
 
+    /// The exporter's callbacks, of which this one is entered now.
+    pub(super) fn enter(&self, callback: &'static str) -> &'static dyn DmaBufOps {
+        self.core.log_callback(self.exp_name, callback, self.resv.is_held());
+        self.ops
+    }
+
     pub(super) fn is_dynamic(&self) -> bool {
         self.ops.has_pin()
     }
@@ -394,7 +400,7 @@ fn dma_buf_file_release(buf: &DmaBuf) {
 fn dma_buf_release(buf: &DmaBufData) {
     assert!(buf.vmap.with(|vmap| vmap.count) == 0, "kernel BUG: dma-buf released while mapped by the kernel");
     assert!(buf.poll_active.get().is_empty(), "kernel BUG: dma-buf released with a poll callback armed");
-    buf.ops.release(buf);
+    buf.enter("release").release(buf);
     buf.core.warn_on(buf.attachments() > 0, "dma-buf released with attachments");
     buf.private.take();
     if buf.owns_resv {
@@ -426,11 +432,11 @@ fn dma_buf_mmap_internal(buf: &DmaBuf, vma: &mut VmArea) -> Result {
     fits(buf, vma.pgoff, vma.pages()).map_err(|_| Errno::EINVAL)?;
     if buf.core.policy != LockingPolicy::P1 {
         enter_exporter_mmap(buf, "dma_buf_mmap_internal");
-        return buf.ops.mmap(buf, vma);
+        return buf.enter("mmap").mmap(buf, vma);
     }
     dma_resv_lock(&buf.resv);
     enter_exporter_mmap(buf, "dma_buf_mmap_internal");
-    let result = buf.ops.mmap(buf, vma);
+    let result = buf.enter("mmap").mmap(buf, vma);
     dma_resv_unlock(&buf.resv);
     result
 }
@@ -448,11 +454,11 @@ pub fn dma_buf_mmap(buf: &DmaBuf, vma: &mut VmArea, pgoff: u64) -> Result {
     vma.pgoff = pgoff;
     if buf.core.policy != LockingPolicy::P1 {
         enter_exporter_mmap(buf, "dma_buf_mmap");
-        return buf.ops.mmap(buf, vma);
+        return buf.enter("mmap").mmap(buf, vma);
     }
     dma_resv_lock(&buf.resv);
     enter_exporter_mmap(buf, "dma_buf_mmap");
-    let result = buf.ops.mmap(buf, vma);
+    let result = buf.enter("mmap").mmap(buf, vma);
     dma_resv_unlock(&buf.resv);
     result
 }

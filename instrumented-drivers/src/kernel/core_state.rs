@@ -35,6 +35,17 @@ pub struct MmapEntry {
     pub resv_held: bool,
 }
 
+/// A callback of an exporter was entered, in this way at least once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallbackEntry {
+    /// The callback: `attach`, `map_dma_buf`, `mmap` …
+    pub callback: &'static str,
+    /// Whose.
+    pub exporter: &'static str,
+    /// Whether the task held the buffer's reservation lock.
+    pub resv_held: bool,
+}
+
 /// The state that all drivers of one kernel share.
 pub struct KernelCore {
     /// Who locks what around an exporter's callbacks.
@@ -53,6 +64,7 @@ pub struct KernelCore {
     pub(crate) system_wq: Workqueue,
     fixes: parking_lot::Mutex<BTreeSet<Fix>>,
     mmap_log: parking_lot::Mutex<Vec<MmapEntry>>,
+    callbacks: parking_lot::Mutex<BTreeSet<CallbackEntry>>,
     warnings: parking_lot::Mutex<Vec<String>>,
     /// Keeps every address space's memory until the end, so that no two of them are one lock instance.
     address_spaces: parking_lot::Mutex<Vec<Arc<Mm>>>,
@@ -81,6 +93,7 @@ impl KernelCore {
             system_wq,
             fixes: parking_lot::Mutex::default(),
             mmap_log: parking_lot::Mutex::default(),
+            callbacks: parking_lot::Mutex::default(),
             warnings: parking_lot::Mutex::default(),
             address_spaces: parking_lot::Mutex::default(),
         })
@@ -115,6 +128,17 @@ impl KernelCore {
     #[must_use]
     pub fn mmap_log(&self) -> Vec<MmapEntry> {
         self.mmap_log.lock().clone()
+    }
+
+    /// Notes that a callback of an exporter begins.
+    pub(crate) fn log_callback(&self, exporter: &'static str, callback: &'static str, resv_held: bool) {
+        self.callbacks.lock().insert(CallbackEntry { callback, exporter, resv_held });
+    }
+
+    /// The ways in which callbacks were entered so far.
+    #[must_use]
+    pub fn callbacks(&self) -> BTreeSet<CallbackEntry> {
+        self.callbacks.lock().clone()
     }
 
     /// `WARN_ON`: notes what is wrong and goes on. Returns the condition.

@@ -44,7 +44,7 @@ pub mod workqueue;
 
 mod core_state;
 
-pub use core_state::{KernelCore, MmapEntry};
+pub use core_state::{CallbackEntry, KernelCore, MmapEntry};
 
 /// Runs the part of a `#[track_caller]` function whose events are its own and not its caller's: a closure does not
 /// inherit the caller's place.

@@ -208,7 +208,17 @@ impl Cell {
     /// Runs it under a validator of its own, which stops it where it would wait for ever.
     #[must_use]
     pub fn run(&self) -> Outcome {
-        let watching = Validator::builder().panic_on(PanicOn::Certain).build();
+        self.run_with(false)
+    }
+
+    /// The same, and everything that is locked is written down.
+    #[must_use]
+    pub fn run_recorded(&self) -> Outcome {
+        self.run_with(true)
+    }
+
+    fn run_with(&self, record: bool) -> Outcome {
+        let watching = Validator::builder().panic_on(PanicOn::Certain).record(record).build();
         let run = if lockdep::ENABLED || !self.deadlocks() {
             judged(&watching, self.setup, |world| self.program(world))
         } else {

@@ -29,7 +29,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use lockdep::{PanicOn, Recorded, Report, ReportKind, Validator};
 
-use crate::kernel::MmapEntry;
+use crate::kernel::{CallbackEntry, MmapEntry};
 use crate::policy::{LockingPolicy, ShmemLocking};
 pub use world::{Failure, World};
 
@@ -140,6 +140,8 @@ pub struct Run {
     pub recorded: Vec<Recorded>,
     /// Each entry into a driver's `mmap`, with what was held.
     pub mmaps: Vec<MmapEntry>,
+    /// The ways in which callbacks of exporters were entered.
+    pub callbacks: Vec<CallbackEntry>,
     /// The order that was learned, from the boot on: names of the earlier and the later class.
     pub order: Vec<(String, String)>,
 }
@@ -233,7 +235,7 @@ impl Scenario {
 /// Runs a program in a new world under this validator.
 fn judged(validator: &Validator, setup: Setup, program: impl FnOnce(&World) -> Result<(), Failure>) -> Run {
     crate::functions::register();
-    let (end, mmaps) = validator.scope(|| {
+    let (end, core) = validator.scope(|| {
         lockdep::raw::set_task_name("init");
         let world = World::new(setup);
         // The boot is nobody's program.
@@ -245,16 +247,29 @@ fn judged(validator: &Validator, setup: Setup, program: impl FnOnce(&World) -> R
             Err(panic) if is_finding(&*panic) => End::Stopped,
             Err(panic) => resume_unwind(panic),
         };
-        (end, core.mmap_log())
+        (end, core)
     });
-    let reports = validator.reports().into_iter().map(stack::readable).collect();
-    Run { end, reports, recorded: validator.take_recorded(), mmaps, order: validator.dependencies() }
+    Run {
+        end,
+        reports: validator.reports().into_iter().map(stack::readable).collect(),
+        recorded: validator.take_recorded(),
+        mmaps: core.mmap_log(),
+        callbacks: core.callbacks().into_iter().collect(),
+        order: validator.dependencies(),
+    }
 }
 
 /// Instead of a run that nothing would stop.
 fn would_hang() -> Run {
     let end = End::Failed(Failure::new("this would hang, and no validator is compiled in to stop it"));
-    Run { end, reports: Vec::new(), recorded: Vec::new(), mmaps: Vec::new(), order: Vec::new() }
+    Run {
+        end,
+        reports: Vec::new(),
+        recorded: Vec::new(),
+        mmaps: Vec::new(),
+        callbacks: Vec::new(),
+        order: Vec::new(),
+    }
 }
 
 /// A validator's panic says so.

@@ -20,6 +20,7 @@ fn locked_by(task: &str, recorded: &[Recorded]) -> String {
     let ours = recorded.iter().filter(|event| &*event.task_name == task && &*event.class != "fs_reclaim");
     ours.map(|event| match event.op {
         RecordedOp::Release => "}".to_owned(),
+        RecordedOp::AssertHeld => String::new(),
         _ => format!("{}{{", event.class),
     })
     .collect()

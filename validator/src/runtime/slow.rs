@@ -285,6 +285,7 @@ pub(crate) fn dropped_while_held(lock: LockId) -> Option<Verdict> {
 fn recorded_ops(event: Event) -> Vec<RecordedOp> {
     match event {
         Event::Downgrade { .. } => vec![RecordedOp::Downgrade],
+        Event::AssertHeld { .. } => vec![RecordedOp::AssertHeld],
         Event::Convert { to: Mode::Write, .. } => {
             vec![RecordedOp::Release, RecordedOp::Acquire { how: Acquire::WRITE.into() }]
         }

@@ -78,6 +78,23 @@ pub enum Op {
     Downgrade,
 }
 
+impl Op {
+    /// None for an assertion: a kernel's record has none.
+    fn of(op: RecordedOp) -> Option<Self> {
+        match op {
+            RecordedOp::Acquire { how } => Some(Op::Acquire(How {
+                mode: how.mode,
+                trylock: how.trylock,
+                subclass: how.subclass,
+                nest: how.nest,
+            })),
+            RecordedOp::Release => Some(Op::Release),
+            RecordedOp::Downgrade => Some(Op::Downgrade),
+            RecordedOp::AssertHeld => None,
+        }
+    }
+}
+
 /// How a lock was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct How {
@@ -188,12 +205,13 @@ impl From<&[Recorded]> for Sequence {
     fn from(events: &[Recorded]) -> Self {
         let mut sections: Vec<Section> = Vec::new();
         for event in events {
+            let Some(op) = Op::of(event.op) else { continue };
             let known = sections.iter().position(|section| section.task == event.task);
             let position = known.unwrap_or_else(|| {
                 sections.push(Section::new(event));
                 sections.len() - 1
             });
-            sections[position].add(event);
+            sections[position].add(event, op);
         }
         Sequence { tasks: sections.into_iter().map(|section| section.sequence).collect() }
     }
@@ -219,23 +237,13 @@ impl Section {
         }
     }
 
-    fn add(&mut self, event: &Recorded) {
+    fn add(&mut self, event: &Recorded, op: Op) {
         let class = event.class.to_string();
         let seen = self.seen.entry(class.clone()).or_default();
         let instance = *self.numbers.entry((class.clone(), event.instance)).or_insert_with(|| {
             *seen += 1;
             *seen
         });
-        let op = match event.op {
-            RecordedOp::Acquire { how } => Op::Acquire(How {
-                mode: how.mode,
-                trylock: how.trylock,
-                subclass: how.subclass,
-                nest: how.nest,
-            }),
-            RecordedOp::Release => Op::Release,
-            RecordedOp::Downgrade => Op::Downgrade,
-        };
         let function = event.site.function.unwrap_or("?").to_owned();
         self.sequence.steps.push(Step { op, class, instance, function });
     }
