@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{command, kinds, lenient, message, part, play, severe, stderr};
 use lockdep::sync::{Mutex, ReentrantMutex, RwLock};
-use lockdep::{LockClass, PanicOn, Validator};
+use lockdep::{DynamicClass, LockClass, PanicOn, Validator};
 
 /// Takes two locks in both orders.
 fn abba(a: &Mutex<()>, b: &Mutex<()>) {
@@ -482,6 +482,90 @@ fn a_lock_in_the_destructor_of_a_thread_local_works() {
     });
     assert_eq!(*COUNT.lock(), 5);
     assert!(v.reports().is_empty());
+}
+
+#[test]
+fn locks_in_a_panic_hook_are_watched_and_a_finding_there_does_not_abort() {
+    let test = "locks_in_a_panic_hook_are_watched_and_a_finding_there_does_not_abort";
+    if part().is_some() {
+        static LOG: Mutex<usize> = Mutex::new(0);
+        static SINK: Mutex<()> = Mutex::new(());
+        std::panic::set_hook(Box::new(|_| {
+            // In one order at the first panic, in the other at the second.
+            if *LOG.lock() == 0 {
+                let (mut log, _sink) = (LOG.lock(), SINK.lock());
+                *log += 1;
+            } else {
+                let (_sink, mut log) = (SINK.lock(), LOG.lock());
+                *log += 1;
+            }
+        }));
+        let v = severe();
+        v.scope(|| {
+            for _ in 0..2 {
+                let panic = catch_unwind(|| panic!("the program's own")).unwrap_err();
+                assert_eq!(message(&*panic), "the program's own");
+            }
+            assert_eq!((kinds(&v), *LOG.lock()), (vec!["circular"], 2));
+            // The panic of a finding runs the hook too, with the locks of the program held.
+            let (a, b) = (Mutex::new(()), Mutex::new(()));
+            catch_unwind(AssertUnwindSafe(|| abba(&a, &b))).unwrap_err();
+            assert!(lockdep::raw::is_quiet());
+        });
+        assert_eq!((kinds(&v), *LOG.lock()), (vec!["circular", "circular"], 3));
+        return;
+    }
+    let output = play(test, "hook", &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_lock_in_the_destructor_of_a_value_that_unwinding_drops_is_watched() {
+    struct Journal<'a>(&'a Mutex<()>);
+    impl Drop for Journal<'_> {
+        fn drop(&mut self) {
+            drop(self.0.lock());
+        }
+    }
+    let (a, b) = (Mutex::new(()), Mutex::new(()));
+    let v = severe();
+    v.scope(|| {
+        drop((b.lock(), a.lock()));
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            let _a = a.lock();
+            let _journal = Journal(&b);
+            panic!("the program's own");
+        }));
+        assert_eq!(
+            message(&*unwound.unwrap_err()),
+            "the program's own",
+            "a finding meanwhile does not abort"
+        );
+    });
+    assert_eq!(kinds(&v), ["circular"]);
+}
+
+#[test]
+fn a_hundred_thousand_locks_taken_back_to_front_overflow_nothing() {
+    const LOCKS: u32 = 100_000;
+    let class = |n: u32| DynamicClass::new(&format!("l{n}"), &ENDS);
+    let v = Validator::builder().panic_on(PanicOn::Never).stacks(lockdep::Stacks::Off).build();
+    v.scope(|| {
+        let classes: Vec<DynamicClass> = (0..LOCKS).map(class).collect();
+        let locks: Vec<Mutex<()>> =
+            classes.iter().map(|class| Mutex::with_dynamic_class(class, ())).collect();
+        for pair in locks.windows(2).rev() {
+            drop((pair[0].lock(), pair[1].lock()));
+        }
+        assert!(v.reports().is_empty());
+        drop((locks[LOCKS as usize - 1].lock(), locks[0].lock()));
+        let reports = v.reports();
+        assert_eq!(reports.len(), 1);
+        assert_eq!(reports[0].edges.len(), LOCKS as usize);
+        assert!(reports[0].to_string().contains("l99999"));
+        // What goes away one by one would be looked for among all the others.
+        std::mem::forget((locks, classes));
+    });
 }
 
 #[test]

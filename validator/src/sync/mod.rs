@@ -35,6 +35,7 @@
 //! | `try_…` | held, but no order is learned from waiting for it: it does not wait |
 //! | `try_…_for`, `try_…_until` | as `try_…`: a wait that ends by itself is no deadlock |
 //!
+//! | `Once::call_once`, `OnceLock::get_or_init`, `LazyLock::force` | exclusive, blocking, also if all is done already |
 //! | `Completion::wait` | waits for whoever lets it happen, and for the locks that one needs for it |
 //!
 //! The line on timeouts is a decision. An order that only timed waits contradict costs a delay and a retry, never a
@@ -52,6 +53,7 @@ use crate::hook::{self, Acquire, LockMap};
 mod completion;
 mod condvar;
 mod mutex;
+mod once;
 mod reentrant;
 mod rwlock;
 mod watched;
@@ -59,6 +61,7 @@ mod watched;
 pub use completion::Completion;
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use mutex::{ArcMutexGuard, MappedMutexGuard, Mutex, MutexGuard, RawMutex};
+pub use once::{LazyLock, Once, OnceLock};
 pub use reentrant::{
     ArcReentrantMutexGuard, MappedReentrantMutexGuard, RawReentrantMutex, RawThreadId, ReentrantMutex,
     ReentrantMutexGuard,
@@ -78,6 +81,9 @@ const _: () = {
     assert!(same::<RwLock<u8>, parking_lot::RwLock<u8>>());
     assert!(same::<ReentrantMutex<u8>, parking_lot::ReentrantMutex<u8>>());
     assert!(same::<Condvar, parking_lot::Condvar>());
+    assert!(same::<Once, std::sync::Once>());
+    assert!(same::<OnceLock<u8>, std::sync::OnceLock<u8>>());
+    assert!(same::<LazyLock<u8>, std::sync::LazyLock<u8>>());
 };
 
 /// The hook after a try that got the lock; if it unwinds, `undo` gives the lock back before the panic goes on.
