@@ -19,7 +19,7 @@ pub enum PanicOn {
 pub enum Stacks {
     /// Never: reports have places only.
     Off,
-    /// At each new dependency and at findings.
+    /// At each new dependency, where a class is first taken in or with a kind of context, and at findings.
     #[default]
     NewEdges,
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::graph::StackId;
 use super::task::CLASSES_MAX;
 use super::usage::{Fact, FirstUse, Usage};
 use crate::event::{Context, LockKind, WaitType};
@@ -173,6 +174,14 @@ impl Classes {
             removed: false,
         });
         id
+    }
+
+    /// Tells the stack of a fact that was noted.
+    pub(super) fn set_stack(&mut self, id: ClassId, fact: Fact, stack: StackId) {
+        let firsts = &mut self.entries[id.index()].first_uses;
+        if let Some(first) = firsts.iter_mut().find(|first| first.fact == fact) {
+            first.stack = Some(stack);
+        }
     }
 
     /// The class goes away. Its number is not used again; a new key of its name may get its `#N`.

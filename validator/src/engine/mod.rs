@@ -55,6 +55,7 @@ use class::Classes;
 use graph::End;
 use instances::Instances;
 use task::mix;
+use usage::{Fact, FirstUse};
 
 /// A report, and for each of its edges the number under which the graph knows it.
 #[derive(Clone, Debug)]
@@ -63,6 +64,8 @@ pub struct Finding {
     pub report: Report,
     /// One for each of [`Report::edges`]; `None` for the new one, which is not learned.
     pub edges: Vec<Option<EdgeId>>,
+    /// One for each of [`Report::usages`]: whose, and what.
+    pub usages: Vec<(ClassId, Fact)>,
 }
 
 /// What one event led to.
@@ -70,6 +73,8 @@ pub struct Finding {
 pub struct Outcome {
     /// Dependencies that are new in the graph.
     pub learned: Vec<EdgeId>,
+    /// Facts about classes that are new.
+    pub noted: Vec<(ClassId, Fact)>,
     /// Findings that were not made before.
     pub findings: Vec<Finding>,
     /// Findings that were made before, of acquisitions that would certainly block for ever.
@@ -151,10 +156,13 @@ impl Engine {
         self.classes.get_mut(class).populate_many();
     }
 
-    /// Tells which stack belongs to dependencies learned in a step before.
-    pub fn attach_stack(&mut self, edges: &[EdgeId], stack: StackId) {
+    /// Tells which stack belongs to what was learned and noted in a step before.
+    pub fn attach_stack(&mut self, edges: &[EdgeId], facts: &[(ClassId, Fact)], stack: StackId) {
         for edge in edges {
             self.graph.set_stack(*edge, stack);
+        }
+        for (class, fact) in facts {
+            self.classes.set_stack(*class, *fact, stack);
         }
     }
 
@@ -320,11 +328,12 @@ impl Engine {
     }
 
     /// Notes a usage fact and, if it is new, applies the interrupt rules.
-    fn mark(&mut self, task: &Task, lock: &HeldLock, fact: usage::Fact, outcome: &mut Outcome) {
-        let first = usage::FirstUse { fact, by: end_of(lock), task: task.name.clone() };
+    fn mark(&mut self, task: &Task, lock: &HeldLock, fact: Fact, outcome: &mut Outcome) {
+        let first = FirstUse { fact, by: end_of(lock), task: task.name.clone(), stack: None };
         if !self.classes.note(lock.bits.class(), first) {
             return;
         }
+        outcome.noted.push((lock.bits.class(), fact));
         let finding = match check::irq_state::check(self, task, lock, fact) {
             None => check::irq_inversion::check(self, task, lock, fact),
             finding => finding,

@@ -11,7 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::graph::End;
+use super::graph::{End, StackId};
 use super::task::{Bits, Irq};
 use crate::event::Context;
 
@@ -66,6 +66,8 @@ pub struct FirstUse {
     pub by: End,
     /// Who.
     pub task: Arc<str>,
+    /// The stack there.
+    pub stack: Option<StackId>,
 }
 
 /// Both contexts.

@@ -52,7 +52,7 @@ fn edge(edge: &Edge) -> Value {
 }
 
 fn used(used: &Used) -> Value {
-    json!({ "state": used.state, "by": acquired(&used.by) })
+    json!({ "state": used.state, "by": acquired(&used.by), "stack": used.stack.as_deref().map(stack) })
 }
 
 fn stack(stack: &Stack) -> Value {

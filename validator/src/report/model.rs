@@ -247,6 +247,8 @@ pub struct Used {
     pub state: String,
     /// The acquisition that made it so.
     pub by: Acquired,
+    /// The stack there.
+    pub stack: Option<Arc<Stack>>,
 }
 
 /// One finding.

@@ -68,6 +68,9 @@ fn snippets(report: &Report) -> Option<String> {
 /// The places that are told apart, each with what happens there: the finding's own first.
 fn places(report: &Report) -> Vec<(&'static Location<'static>, AnnotationKind, String)> {
     let taken = |acquired: &Acquired| {
+        if acquired.lock.event {
+            return format!("the event `{}`, by {}", acquired.lock.class, acquired.task);
+        }
         let by = if acquired.trylock { " by trylock" } else { "" };
         format!("`{}` is taken for {}{by} by {}", acquired.lock.class, acquired.mode, acquired.task)
     };
@@ -78,7 +81,9 @@ fn places(report: &Report) -> Vec<(&'static Location<'static>, AnnotationKind, S
             ReportKind::AssertHeld | ReportKind::AssertNotHeld => {
                 format!("asserted of `{}`", wanted.lock.class)
             }
-            ReportKind::WwApi => format!("`{}` is used here", wanted.lock.class),
+            ReportKind::WwApi | ReportKind::Pin | ReportKind::Key | ReportKind::Rcu => {
+                format!("`{}` is used here", wanted.lock.class)
+            }
             _ => taken(wanted),
         };
         (wanted, AnnotationKind::Primary, what)

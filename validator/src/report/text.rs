@@ -106,6 +106,9 @@ fn usages(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             used.by.task,
             Line(&used.by)
         )?;
+        if let Some(stack) = &used.stack {
+            frames(f, stack, "    ")?;
+        }
     }
     Ok(())
 }

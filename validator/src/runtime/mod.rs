@@ -259,7 +259,7 @@ impl Builder {
         self
     }
 
-    /// Whether stacks are captured. Default: at each new dependency.
+    /// Whether stacks are captured. Default: where something new is learned.
     pub const fn stacks(mut self, stacks: Stacks) -> Self {
         self.config.stacks = stacks;
         self

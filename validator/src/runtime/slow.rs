@@ -445,15 +445,15 @@ pub(crate) fn set_task_name(name: &str) {
 /// Gives what was learned a stack, completes what was found, and hands it to the sink: outside the gate, for nobody
 /// knows what a callback does, or who holds standard error.
 fn deliver(validator: &Inner, outcome: Outcome) -> Option<Verdict> {
-    let Outcome { learned, findings, again, .. } = outcome;
+    let Outcome { learned, noted, findings, again, .. } = outcome;
     let mut verdict = again.iter().find_map(|report| validator.sink.made_again(report));
-    if learned.is_empty() && findings.is_empty() {
+    if learned.is_empty() && noted.is_empty() && findings.is_empty() {
         return verdict;
     }
     let gate = Pass::new();
     let stack = validator.stacks.capture(validator.config.stacks);
     if let Some(stack) = stack {
-        validator.engine.lock().attach_stack(&learned, stack);
+        validator.engine.lock().attach_stack(&learned, &noted, stack);
     }
     let reports: Vec<Report> =
         findings.into_iter().map(|finding| validator.complete(finding, stack)).collect();

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Inner;
+use crate::engine::usage::Fact;
 use crate::engine::{Finding, StackId};
+use crate::ids::ClassId;
 use crate::limits::STACK_FRAMES;
 use crate::places;
 use crate::report::model::{Acquired, Frame, Report, Stack};
@@ -86,15 +88,21 @@ fn trim(frames: Vec<Frame>) -> Vec<Frame> {
 impl Inner {
     /// Adds to a finding what only the runtime knows: stacks and function names.
     pub(super) fn complete(&self, finding: Finding, now: Option<StackId>) -> Report {
-        let Finding { mut report, edges } = finding;
-        let ids: Vec<Option<StackId>> = {
+        let Finding { mut report, edges, usages } = finding;
+        let (ids, firsts): (Vec<Option<StackId>>, Vec<Option<StackId>>) = {
             let engine = self.engine.lock();
-            edges.iter().map(|edge| engine.graph().get((*edge)?)?.stack).collect()
+            let first =
+                |(class, fact): &(ClassId, Fact)| engine.classes().get(*class).first_use(*fact)?.stack;
+            let firsts = usages.iter().map(first).collect();
+            (edges.iter().map(|edge| engine.graph().get((*edge)?)?.stack).collect(), firsts)
         };
         report.stack = now.and_then(|id| self.stacks.resolve(id));
         for (edge, id) in report.edges.iter_mut().zip(ids) {
             edge.stack =
                 if edge.new { report.stack.clone() } else { id.and_then(|id| self.stacks.resolve(id)) };
+        }
+        for (used, id) in report.usages.iter_mut().zip(firsts) {
+            used.stack = id.and_then(|id| self.stacks.resolve(id));
         }
         for acquired in sites(&mut report) {
             acquired.site = places::site(acquired.site.place);

@@ -8,7 +8,7 @@
 //!
 //! Kernel counterpart: `check_noncircular()`, `print_circular_bug()`.
 
-use super::{Engine, Finding, HeldLock, Task, base, edge};
+use super::{Engine, Finding, HeldLock, Task, base, edge, plain};
 use crate::engine::graph::{Dependency, EdgeId};
 use crate::engine::sight;
 use crate::report::model::{ReportKind, Severity};
@@ -30,7 +30,7 @@ pub(in crate::engine) fn report(
         // What the task does is to let the event happen, and what it holds is the lock.
         std::mem::swap(&mut report.wanted, &mut report.conflict);
     }
-    describe(engine, Finding { report, edges: Vec::new() }, closing, path)
+    describe(engine, plain(report), closing, path)
 }
 
 /// The report on a cycle that was excused until now, with the path that no guard excuses.
@@ -75,7 +75,7 @@ fn describe(engine: &Engine, finding: Finding, closing: &Dependency, path: &[Edg
         report.help = "wait before taking the lock, or let the event happen without it".to_owned();
     }
     let edges = std::iter::once(None).chain(path.iter().copied().map(Some)).collect();
-    Finding { report, edges }
+    Finding { report, edges, usages: Vec::new() }
 }
 
 fn signature(engine: &Engine, cycle: &[&Dependency]) -> String {

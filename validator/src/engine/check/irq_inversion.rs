@@ -8,7 +8,7 @@
 //!
 //! Kernel counterpart: `check_usage_forwards()`, `check_usage_backwards()`, `print_irq_inversion_bug()`.
 
-use super::{Finding, HeldLock, Task, base, edge, interrupt, used};
+use super::{Finding, HeldLock, Task, base, edge, interrupt, with_usages};
 use crate::engine::Engine;
 use crate::engine::graph::{Arrived, Direction, Graph};
 use crate::engine::usage::Fact;
@@ -50,10 +50,7 @@ pub(in crate::engine) fn check(
     let signature = format!("{inside_name}>{outside_name}:{fact}");
     let mut report = base(engine, task, ReportKind::IrqInversion, &signature, summary, help);
     report.edges = path.iter().map(|hop| edge(engine, engine.graph().edge(*hop), false)).collect();
-    report.usages = [(inside, false), (outside, true)]
-        .into_iter()
-        .filter_map(|(class, enabled)| used(engine, class, fact.context, enabled))
-        .collect();
     report.wanted = Some(engine.acquired(task, lock));
-    Some(Finding { report, edges: path.into_iter().map(Some).collect() })
+    let finding = Finding { report, edges: path.into_iter().map(Some).collect(), usages: Vec::new() };
+    Some(with_usages(engine, finding, fact.context, inside, outside))
 }

@@ -9,7 +9,7 @@
 //!
 //! Kernel counterpart: `check_irq_usage()`, `print_bad_irq_dependency()`.
 
-use super::{Finding, HeldLock, Task, base, edge, interrupt, used};
+use super::{Finding, HeldLock, Task, base, edge, interrupt, with_usages};
 use crate::engine::Engine;
 use crate::engine::graph::{Arrived, Dependency, Direction, Graph};
 use crate::engine::usage::CONTEXTS;
@@ -70,13 +70,10 @@ pub(in crate::engine) fn check(
         .chain([edge(engine, joining, true)])
         .chain(path_after.iter().map(known))
         .collect();
-    report.usages = [(safe_end.class, false), (unsafe_end.class, true)]
-        .into_iter()
-        .filter_map(|(class, enabled)| used(engine, class, context, enabled))
-        .collect();
     report.wanted = Some(engine.acquired(task, new));
     report.conflict = Some(engine.acquired(task, held));
     let edges =
         path_before.into_iter().map(Some).chain([None]).chain(path_after.into_iter().map(Some)).collect();
-    Some(Finding { report, edges })
+    let finding = Finding { report, edges, usages: Vec::new() };
+    Some(with_usages(engine, finding, context, safe_end.class, unsafe_end.class))
 }

@@ -8,7 +8,7 @@
 //!
 //! Kernel counterpart: `valid_state()`, `print_usage_bug()`.
 
-use super::{Engine, Finding, HeldLock, Task, base, interrupt, plain, used};
+use super::{Engine, Finding, HeldLock, Task, base, interrupt, plain, with_usages};
 use crate::engine::usage::Fact;
 use crate::report::model::ReportKind;
 
@@ -30,8 +30,6 @@ pub fn check(engine: &Engine, task: &Task, lock: &HeldLock, fact: Fact) -> Optio
     let help = "switch the interrupt off wherever this lock is taken outside of it (irqsave, bh)";
     let (old, new) = (conflicting.to_string(), fact.to_string());
     let mut report = base(engine, task, ReportKind::IrqState, &format!("{name}:{old}>{new}"), summary, help);
-    report.usages =
-        [false, true].into_iter().filter_map(|enabled| used(engine, class, fact.context, enabled)).collect();
     report.wanted = Some(engine.acquired(task, lock));
-    Some(plain(report))
+    Some(with_usages(engine, plain(report), fact.context, class, class))
 }

@@ -101,7 +101,7 @@ fn misused(
 
 /// A finding without edges.
 fn plain(report: Report) -> Finding {
-    Finding { report, edges: Vec::new() }
+    Finding { report, edges: Vec::new(), usages: Vec::new() }
 }
 
 /// One end of a dependency as reports show it.
@@ -125,12 +125,26 @@ fn edge(engine: &Engine, dependency: &Dependency, new: bool) -> Edge {
     }
 }
 
-/// The fact of this context and direction that a class has; writing first.
-fn used(engine: &Engine, class: ClassId, context: Context, enabled: bool) -> Option<Used> {
-    let entry = engine.classes().get(class);
-    let first =
-        [false, true].into_iter().find_map(|read| entry.first_use(Fact { context, enabled, read }))?;
-    Some(Used { state: first.fact.to_string(), by: end(engine, class, &first.by, &first.task) })
+/// Puts into a finding the facts of this context that make it one: that one class is used inside, and the other (or the
+/// same) with it enabled. Of each, writing first.
+fn with_usages(
+    engine: &Engine,
+    mut finding: Finding,
+    context: Context,
+    inside: ClassId,
+    outside: ClassId,
+) -> Finding {
+    for (class, enabled) in [(inside, false), (outside, true)] {
+        let entry = engine.classes().get(class);
+        let first =
+            [false, true].into_iter().find_map(|read| entry.first_use(Fact { context, enabled, read }));
+        if let Some(first) = first {
+            let by = end(engine, class, &first.by, &first.task);
+            finding.report.usages.push(Used { state: first.fact.to_string(), by, stack: None });
+            finding.usages.push((class, first.fact));
+        }
+    }
+    finding
 }
 
 /// The context's word in sentences.

@@ -98,7 +98,7 @@ pub fn contradiction(
     report.wanted = Some(engine.acquired(task, new));
     report.conflict = Some(engine.acquired(task, held));
     let edges = report.edges.iter().map(|_| None).collect();
-    Finding { report, edges }
+    Finding { report, edges, usages: Vec::new() }
 }
 
 fn report(engine: &Engine, task: &Task, held: &HeldLock, new: &HeldLock) -> Finding {
