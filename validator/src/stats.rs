@@ -2,9 +2,14 @@
 #![forbid(unsafe_code)]
 //! What a validator knows and has done, as numbers and as text.
 //!
-//! Kernel counterpart: `/proc/lockdep_stats` (the numbers) and `/proc/lockdep` (the text of [`dump`]).
+//! Kernel counterpart: `/proc/lockdep_stats` (the numbers), `/proc/lockdep` (the text of [`dump`]) and
+//! `/proc/lockdep_chains` ([`Chain`]).
 
 use core::fmt;
+use std::sync::Arc;
+
+use crate::event::Mode;
+use crate::report::model::Site;
 
 /// Numbers of one validator. What is there now ([`instances`](Self::instances), and, where classes go away,
 /// classes, dependencies and chains) may shrink; the rest only grows.
@@ -21,6 +26,8 @@ pub struct Stats {
     pub chains: u64,
     /// Locks that are in some order with others of their class.
     pub instances: u64,
+    /// Pairs of locks of one class that were nested with no subclass, nest lock or rank to say which comes first.
+    pub unordered_nestings: u64,
     /// The most locks that one task was seen to hold.
     pub depth_max: u64,
     /// Events that reached the engine; a known acquisition does not.
@@ -48,13 +55,14 @@ pub struct Stats {
 impl Stats {
     /// Each number with its name, in a fixed order.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 16] {
+    pub fn rows(&self) -> [(&'static str, u64); 17] {
         [
             ("classes", self.classes),
             ("dependencies", self.dependencies),
             ("indirect dependencies", self.indirect_dependencies),
             ("chains", self.chains),
             ("instances", self.instances),
+            ("unordered nestings", self.unordered_nestings),
             ("depth max", self.depth_max),
             ("engine events", self.engine_events),
             ("searches", self.searches),
@@ -74,6 +82,75 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in self.rows() {
             writeln!(f, " {name:<24}{value:>12}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A class of which locks are nested, and nothing but the lock objects says in which order. No finding by itself: the order
+/// of the objects is watched. It is a place where an order could be stated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnorderedNesting {
+    /// Name of the class.
+    pub class: String,
+    /// How many pairs of its locks were seen.
+    pub pairs: u64,
+    /// Where the outer lock of the first pair was taken.
+    pub outer: Site,
+    /// Where the inner one was.
+    pub inner: Site,
+    /// By whom.
+    pub task: Arc<str>,
+}
+
+impl fmt::Display for UnorderedNesting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UnorderedNesting { class, pairs, outer, inner, task } = self;
+        write!(f, "unordered: {class}, pairs: {pairs}, the first by {task}: {outer}, then {inner}")
+    }
+}
+
+/// A sequence of locks that one task was seen to hold, and that breaks no rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Chain {
+    /// Taken in a hard interrupt.
+    pub hard_irq: bool,
+    /// Taken in a soft interrupt.
+    pub soft_irq: bool,
+    /// The locks, outermost first; those of the interrupted code are not among them.
+    pub locks: Vec<ChainLock>,
+}
+
+/// One lock of a [`Chain`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct ChainLock {
+    /// Name of its class.
+    pub class: String,
+    /// How it is held.
+    pub mode: Mode,
+    /// It was got by a trylock.
+    pub trylock: bool,
+}
+
+/// As the kernel's `/proc/lockdep_chains`, with the modes that are not `write`.
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let context = match (self.hard_irq, self.soft_irq) {
+            (false, false) => "0",
+            (true, false) => "hardirq",
+            (false, true) => "softirq",
+            (true, true) => "hardirq-softirq",
+        };
+        writeln!(f, "irq_context: {context}")?;
+        for lock in &self.locks {
+            write!(f, " {}", lock.class)?;
+            if lock.mode != Mode::Write {
+                write!(f, ", {}", lock.mode)?;
+            }
+            writeln!(f, "{}", if lock.trylock { ", trylock" } else { "" })?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@
 //! Kernel counterpart: none. The kernel has only the class rule, which is silent once a subclass is named
 //! (`lockdep-facts` §6.2, case X6).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -62,6 +62,10 @@ struct Node {
 pub struct Instances {
     nodes: FxHashMap<LockId, Node>,
     bridges_left_out: u64,
+    /// Nestings recorded so far.
+    nestings: u64,
+    /// For each class, how many pairs of its locks were nested with nothing but this to order them, and the first pair.
+    unordered: BTreeMap<ClassId, (u64, Nesting)>,
 }
 
 impl Instances {
@@ -83,8 +87,23 @@ impl Instances {
         self.bridges_left_out
     }
 
+    /// The classes of which locks were nested with nothing but the objects to order them: how many pairs, and the first.
+    pub fn unordered(&self) -> impl Iterator<Item = (ClassId, u64, &Nesting)> {
+        self.unordered.iter().map(|(class, (pairs, first))| (*class, *pairs, first))
+    }
+
+    /// Records a nesting that a task has made, or gives the known ones that contradict it.
+    pub(super) fn see(&mut self, nesting: &Nesting) -> Option<Vec<Nesting>> {
+        let before = self.nestings;
+        let contradiction = self.learn(nesting);
+        if self.nestings > before && nesting.from.1 == nesting.to.1 {
+            self.unordered.entry(nesting.to.1).or_insert_with(|| (0, nesting.clone())).0 += 1;
+        }
+        contradiction
+    }
+
     /// Records a nesting, or gives the known nestings that lead from its later lock back to its earlier one.
-    pub(super) fn learn(&mut self, nesting: &Nesting) -> Option<Vec<Nesting>> {
+    fn learn(&mut self, nesting: &Nesting) -> Option<Vec<Nesting>> {
         let (from, to) = (nesting.from.0, nesting.to.0);
         if let Some(known) = self.nodes.get_mut(&from).and_then(|node| {
             node.successors.iter_mut().find(|known| known.to.0 == to && known.strength == nesting.strength)
@@ -100,6 +119,7 @@ impl Instances {
     }
 
     fn insert(&mut self, nesting: Nesting) {
+        self.nestings += 1;
         let (from, to) = (nesting.from.0, nesting.to.0);
         self.nodes.entry(to).or_default().predecessors.push(from);
         self.nodes.entry(from).or_default().successors.push(nesting);
@@ -143,6 +163,7 @@ impl Instances {
             }
         }
         locks.into_iter().for_each(|lock| self.remove(lock));
+        self.unordered.remove(&class);
     }
 
     /// The lock goes away.

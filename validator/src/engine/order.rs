@@ -145,7 +145,7 @@ impl Engine {
                 task: task.name.clone(),
                 tasks: Tasks::now(task),
             };
-            if let Some(path) = self.instances.learn(&nesting) {
+            if let Some(path) = self.instances.see(&nesting) {
                 let finding = check::recursive::contradiction(self, task, held, new, &nesting, &path);
                 self.found(outcome, Some(finding));
             }

@@ -7,9 +7,12 @@
 use std::fmt::Write;
 
 use super::Engine;
+use super::task::Bits;
 use super::usage::CONTEXTS;
+use crate::event::Context;
 use crate::ids::ClassId;
-use crate::stats::Stats;
+use crate::places;
+use crate::stats::{Chain, ChainLock, Stats, UnorderedNesting};
 
 impl Engine {
     /// The engine's part of the numbers.
@@ -27,6 +30,7 @@ impl Engine {
             dependencies: self.graph.edges().len() as u64,
             indirect_dependencies: self.classes.iter().map(|(id, _)| self.reach(id, true)).sum(),
             instances: self.instances.len() as u64,
+            unordered_nestings: self.instances.unordered().map(|(_, pairs, _)| pairs).sum(),
             depth_max: self.depth_max as u64,
             engine_events: counters.events,
             searches: searched.searches,
@@ -57,6 +61,36 @@ impl Engine {
         count
     }
 
+    /// Same-class nestings that only the objects order. See [`crate::Validator::unordered_nestings`].
+    #[must_use]
+    pub fn unordered_nestings(&self) -> Vec<UnorderedNesting> {
+        let nestings = self.instances.unordered().map(|(class, pairs, first)| UnorderedNesting {
+            class: self.classes.get(class).display_name(),
+            pairs,
+            outer: places::site(first.held.place),
+            inner: places::site(first.taken.place),
+            task: first.task.clone(),
+        });
+        nestings.collect()
+    }
+
+    /// A chain with names. See [`crate::Validator::chains`].
+    #[must_use]
+    pub fn chain(&self, locks: &[Bits]) -> Chain {
+        let level = locks.last().map_or(0, |last| last.irq().level());
+        let inside = |context| locks.last().is_some_and(|last| last.irq().inside(context));
+        let named = |bits: &Bits| ChainLock {
+            class: self.classes.get(bits.class()).display_name(),
+            mode: bits.mode(),
+            trylock: bits.trylock(),
+        };
+        Chain {
+            hard_irq: inside(Context::HardIrq),
+            soft_irq: inside(Context::SoftIrq),
+            locks: locks.iter().filter(|bits| bits.irq().level() == level).map(named).collect(),
+        }
+    }
+
     /// What was learned, as text. See [`crate::stats::dump`].
     #[must_use]
     pub fn dump(&self) -> String {
@@ -83,6 +117,9 @@ impl Engine {
             for to in next {
                 let _ = writeln!(text, " -> {}", self.classes.get(to).display_name());
             }
+        }
+        for nesting in self.unordered_nestings() {
+            let _ = writeln!(text, "{nesting}");
         }
         text
     }

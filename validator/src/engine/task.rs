@@ -402,6 +402,13 @@ impl Task {
         self.position(instance).is_some()
     }
 
+    /// The chain with this key, which is that of some held lock.
+    pub(crate) fn chain(&self, key: ChainKey) -> Box<[Bits]> {
+        let ends = |held: &HeldLock| !held.merged && mix(held.prev_key, held.bits.word()) == key;
+        let end = self.held.iter().rposition(ends).map_or(0, |at| at + 1);
+        self.held[..end].iter().filter(|held| !held.merged).map(|held| held.bits).collect()
+    }
+
     /// Releases the topmost lock if it is this one.
     #[inline]
     pub(crate) fn pop_top(&mut self, instance: Instance) -> bool {

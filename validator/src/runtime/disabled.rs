@@ -5,7 +5,7 @@ use crate::hook::LockClass;
 use crate::recorded::Recorded;
 use crate::report::model::Report;
 use crate::settings::{PanicOn, Stacks};
-use crate::stats::Stats;
+use crate::stats::{Chain, Stats, UnorderedNesting};
 
 /// A validator that watches nothing. See the on twin.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,6 +94,18 @@ impl Validator {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::default()
+    }
+
+    /// Empty.
+    #[must_use]
+    pub fn chains(&self) -> Vec<Chain> {
+        Vec::new()
+    }
+
+    /// Empty.
+    #[must_use]
+    pub fn unordered_nestings(&self) -> Vec<UnorderedNesting> {
+        Vec::new()
     }
 
     /// Empty.

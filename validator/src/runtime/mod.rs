@@ -41,7 +41,7 @@ use crate::ids::{ClassId, TaskId};
 use crate::recorded::{Recorded, RecordedOp};
 use crate::report::model::Report;
 use crate::settings::{PanicOn, Stacks};
-use crate::stats::Stats;
+use crate::stats::{Chain, Stats, UnorderedNesting};
 use sink::Sink;
 use stack::StackTable;
 
@@ -68,8 +68,8 @@ pub(crate) struct Inner {
     keys: DashMap<(usize, u8), Known, FxBuildHasher>,
     /// Construction site and subclass → class; touched under the engine's lock only.
     sites: Mutex<FxHashMap<SiteKey, ClassId>>,
-    /// Clean chain → who was seen to take it.
-    chains: DashMap<ChainKey, Seen, FxBuildHasher>,
+    /// Clean chains.
+    chains: DashMap<ChainKey, CleanChain, FxBuildHasher>,
     /// Two locks of one key were nested at least once: locks that go away matter.
     nests_instances: AtomicBool,
     stacks: StackTable,
@@ -88,6 +88,13 @@ struct Known {
     class: ClassId,
     /// The engine was told that there is more than one lock of the class.
     many: bool,
+}
+
+/// A chain that was found clean.
+struct CleanChain {
+    seen: Seen,
+    /// For who wants a list.
+    locks: Box<[Bits]>,
 }
 
 /// Who was seen to take a chain.
@@ -389,6 +396,27 @@ impl Validator {
     pub fn stats(&self) -> Stats {
         let engine = self.with_engine(Engine::stats);
         Stats { chains: self.inner.chains.len() as u64, stacks: self.inner.stacks.len() as u64, ..engine }
+    }
+
+    /// The chains that were seen, sorted: sequences of locks that break no rule. Chains whose verdict depends on which objects
+    /// of a class they hold are not kept, and not listed.
+    #[must_use]
+    pub fn chains(&self) -> Vec<Chain> {
+        let _quiet = Quiet::new();
+        // One lock after the other.
+        let known: Vec<Box<[Bits]>> = self.inner.chains.iter().map(|chain| chain.locks.clone()).collect();
+        let engine = self.inner.engine.lock();
+        let mut chains: Vec<Chain> = known.iter().map(|locks| engine.chain(locks)).collect();
+        chains.sort();
+        // They differed in what else is part of a chain: which interrupts were on.
+        chains.dedup();
+        chains
+    }
+
+    /// Classes of which locks were nested with nothing but the objects to say in which order.
+    #[must_use]
+    pub fn unordered_nestings(&self) -> Vec<UnorderedNesting> {
+        self.with_engine(Engine::unordered_nestings)
     }
 
     /// What it has learned, as text: each class with its usage and the classes taken directly under it.

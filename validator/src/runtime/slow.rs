@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use super::fork::Pass;
 pub(crate) use super::sink::Verdict;
 use super::thread::{Current, Thread};
-use super::{Inner, RecordedOp, Seen, VALIDATORS};
+use super::{CleanChain, Inner, RecordedOp, Seen, VALIDATORS};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
@@ -123,10 +123,11 @@ impl Inner {
     /// Lets every thread know that a chain is clean.
     fn publish(&self, thread: &Thread, task: &Task, key: ChainKey) {
         let now = Seen::now(task);
-        let seen = |known: &mut Seen| {
-            *known = if known.is_by(task) { now } else { Seen::BySeveral };
+        let seen = |known: &mut CleanChain| {
+            known.seen = if known.seen.is_by(task) { now } else { Seen::BySeveral };
         };
-        self.chains.entry(key).and_modify(seen).or_insert(now);
+        let chain = || CleanChain { seen: now, locks: task.chain(key) };
+        self.chains.entry(key).and_modify(seen).or_insert_with(chain);
         thread.remember(key);
     }
 
@@ -136,7 +137,8 @@ impl Inner {
         if thread.is_known(key) {
             return true;
         }
-        let clean = self.chains.get(&key).is_some_and(|known| *known == now || *known == Seen::BySeveral);
+        let clean =
+            self.chains.get(&key).is_some_and(|known| known.seen == now || known.seen == Seen::BySeveral);
         if clean {
             thread.remember(key);
         }
