@@ -39,6 +39,30 @@ fn an_unchecked_lock_in_between_hides_no_dependency() {
 }
 
 #[test]
+fn a_chain_of_100_000_locks_taken_back_to_front_is_learned_and_closed() {
+    const LOCKS: usize = 100_000;
+    let mut engine = Engine::new();
+    let locks: Vec<_> = (0..LOCKS).map(|i| taking(&mut engine, &format!("l{i}"))).collect();
+    let mut task = Task::new(TaskId(0), "task".into(), 7);
+    let mut both = |engine: &mut Engine, first: Acquisition, second: Acquisition| {
+        let mut findings = engine.step(&mut task, Event::Acquire(first)).findings;
+        findings.extend(engine.step(&mut task, Event::Acquire(second)).findings);
+        for taken in [second, first] {
+            engine.step(&mut task, Event::Release { instance: taken.instance, place: Place::Unknown });
+        }
+        findings
+    };
+    for pair in locks.windows(2).rev() {
+        assert!(both(&mut engine, pair[0], pair[1]).is_empty());
+    }
+    assert!(engine.graph().counters().visited < 10, "{:?}", engine.graph().counters());
+    let findings = both(&mut engine, locks[LOCKS - 1], locks[0]);
+    assert_eq!(findings[0].report.edges.len(), LOCKS);
+    assert!(findings[0].report.to_string().contains("l99999"));
+    engine.check_invariants();
+}
+
+#[test]
 fn what_is_only_waited_for_is_not_held_when_an_interrupt_comes() {
     let mut engine = Engine::new();
     let a = taking(&mut engine, "a");
