@@ -396,7 +396,7 @@ impl Parser {
     fn context(&mut self, words: &mut Words<'_>) -> Result<Op, ParseError> {
         let name = words.next("the name of a context")?;
         let option = words.next("`class=W`")?;
-        let Some(("class", class)) = option.split_once('=') else {
+        let Some(("class", class)) = option.split_once('=').filter(|(_, class)| !class.is_empty()) else {
             return words.error(option, format!("expected `class=W`, found `{option}`"));
         };
         if self.find(name) {

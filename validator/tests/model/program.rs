@@ -100,7 +100,7 @@ fn action() -> impl Strategy<Value = Action> {
         24 => taking().prop_map(Action::Take),
         16 => nth().prop_map(Action::Release),
         1 => nth().prop_map(Action::Downgrade),
-        2 => (nth(), prop::bool::ANY).prop_map(|(nth, up)| Action::Convert(nth, up)),
+        3 => (nth(), prop::bool::weighted(0.8)).prop_map(|(nth, up)| Action::Convert(nth, up)),
         1 => lock().prop_map(Action::ReleaseUnheld),
         1 => (lock(), how).prop_map(|(lock, how)| Action::AssertHeld(lock, how)),
         1 => lock().prop_map(Action::AssertNotHeld),
@@ -115,11 +115,11 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn taking() -> impl Strategy<Value = Taking> {
     let mode = prop_oneof![4 => Just(Mode::Write), 2 => Just(Mode::Read), 2 => Just(Mode::RecursiveRead),
-        1 => Just(Mode::Upgradable)];
+        2 => Just(Mode::Upgradable)];
     let flag = prop::bool::weighted;
     let nest = prop::option::weighted(0.1, 0..LOCKS.len());
     let subclass = prop_oneof![5 => Just(0u8), 1 => Just(1)];
-    (0..LOCKS.len(), subclass, mode, flag(0.15), flag(0.95), flag(0.03), nest).prop_map(
+    (0..LOCKS.len(), subclass, mode, flag(0.2), flag(0.95), flag(0.03), nest).prop_map(
         |(lock, subclass, mode, trylock, check, sync, nest)| Taking {
             lock,
             subclass,
