@@ -59,3 +59,35 @@ fn json_of_each_kind() {
         );
     }
 }
+
+/// Every kind, but the one that needs more locks than a file of the corpus has.
+#[test]
+fn every_kind_is_shown_and_has_one_line_of_help() {
+    let shown = SHOWN.map(|(kind, _)| kind);
+    assert!(ReportKind::ALL.iter().all(|kind| shown.contains(kind) || *kind == ReportKind::Depth));
+    for report in SHOWN.map(|(kind, file)| report(kind, file)).iter().chain([&depth()]) {
+        let help: Vec<String> = report
+            .to_string()
+            .lines()
+            .filter_map(|line| line.strip_prefix("help: "))
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(help, [report.help.as_str()]);
+        assert!(!report.help.is_empty() && !report.help.contains('\n'));
+    }
+}
+
+fn depth() -> Report {
+    let locks = (1..=lockdep::limits::HELD_DEPTH_REPORT).map(|i| format!("lock l{i} : map\nt: lock l{i}\n"));
+    let program = lockdep::litmus::parse(&locks.collect::<String>()).expect("it parses");
+    program.run().reported.remove(0).report
+}
+
+#[test]
+fn text_of_too_many_locks() {
+    let text = depth().to_string();
+    let is_far_down =
+        |line: &&str| line.starts_with(" #") && !line.starts_with(" #0:") && !line.starts_with(" #999:");
+    let lines: Vec<&str> = text.lines().filter(|line| !is_far_down(line)).collect();
+    insta::assert_snapshot!("text-depth", lines.join("\n"));
+}

@@ -18,6 +18,9 @@
 //! one class is `recursive`). An expectation stands on the line where the report must appear; a file with none
 //! must be silent. After a finding the step counts as done and the file goes on.
 //!
+//! A lock is taken by `lock`, `read` (behind waiting writers), `read!` (past them) or `upread` (upgradable, later
+//! perhaps `upgrade`), or tried by `try`, `tryread`, `tryread!`, `tryupread`; a trylock succeeds.
+//!
 //! Wound/wait mutexes (`ww`, `ctx`, `done`, `fini`, `slow`) are wait-die: a lock that the context has is -EALREADY and
 //! no event; a context with locks that meets an older task's lock is told to back off, which is an acquisition that is
 //! released at once; what is done against the protocol is `ww-api`.

@@ -253,6 +253,9 @@ impl Parser {
             "read!" => Some(How::ReadRecursive),
             "try" => Some(How::Try),
             "tryread" => Some(How::TryRead),
+            "tryread!" => Some(How::TryReadRecursive),
+            "upread" => Some(How::Upgradable),
+            "tryupread" => Some(How::TryUpgradable),
             "slow" => Some(How::Slow),
             _ => None,
         };
@@ -262,6 +265,7 @@ impl Parser {
         Ok(match word {
             "unlock" => Op::Unlock(self.known(words)?),
             "downgrade" => Op::Downgrade(self.known(words)?),
+            "upgrade" => Op::Upgrade(self.known(words)?),
             "reclass" => self.reclass(words)?,
             "unregister" => Op::Unregister(self.class_name(words)?),
             "register" => Op::Register(self.class_name(words)?),
@@ -302,7 +306,8 @@ impl Parser {
                 return words.error(
                     word,
                     format!(
-                        "`{word}` is no operation; expected lock read try unlock downgrade reclass unregister register pin repin unpin rcu init free ctx done fini \
+                        "`{word}` is no operation; expected lock read upread try unlock downgrade upgrade reclass unregister register \
+                         pin repin unpin rcu init free ctx done fini \
                          assert_held assert_not_held might_lock irq_off irq_on bh_off bh_on alloc might_fault \
                          wait_fence flush wait complete spawn join exit user_return, or a section"
                     ),

@@ -346,9 +346,12 @@ fn take(acquired: &Acquired, name: &str) -> String {
     let verb = match (acquired.mode, acquired.trylock) {
         (Mode::Write, false) => "lock",
         (Mode::Write, true) => "try",
-        (Mode::RecursiveRead, _) => "read!",
-        (_, false) => "read",
-        (_, true) => "tryread",
+        (Mode::Read, false) => "read",
+        (Mode::Read, true) => "tryread",
+        (Mode::RecursiveRead, false) => "read!",
+        (Mode::RecursiveRead, true) => "tryread!",
+        (Mode::Upgradable, false) => "upread",
+        (Mode::Upgradable, true) => "tryupread",
     };
     match split_subclass(&acquired.lock.class).1 {
         Some(subclass) => format!("{verb} {name} sub={subclass}"),

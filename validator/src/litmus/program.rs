@@ -131,6 +131,8 @@ pub enum Op {
     Unlock(String),
     /// Write hold to read hold.
     Downgrade(String),
+    /// Upgradable hold to write hold: waits for the readers.
+    Upgrade(String),
     /// Turn a hold into one of another class or subclass.
     Reclass {
         /// The lock.
@@ -216,8 +218,21 @@ pub enum How {
     Try,
     /// A shared trylock that succeeds.
     TryRead,
+    /// The same, overtaking waiting writers.
+    TryReadRecursive,
+    /// Shared with readers, exclusive among its own kind.
+    Upgradable,
+    /// A trylock for that, which succeeds.
+    TryUpgradable,
     /// The slow path of a ww mutex.
     Slow,
+}
+
+impl How {
+    /// A trylock.
+    pub(super) const fn is_try(self) -> bool {
+        matches!(self, How::Try | How::TryRead | How::TryReadRecursive | How::TryUpgradable)
+    }
 }
 
 /// One line that does something.

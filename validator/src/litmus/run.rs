@@ -298,6 +298,11 @@ impl<'p> Runner<'p> {
                 let instance = self.instance(lock);
                 self.event(task, Event::Downgrade { instance, place });
             }
+            Op::Upgrade(lock) => {
+                let (from, to) = (Mode::Upgradable, Mode::Write);
+                let instance = self.instance(lock);
+                self.event(task, Event::Convert { instance, from, to, waits: true, place });
+            }
             Op::Reclass { lock, class, subclass } => {
                 let (name, kind) = self.class_of(lock);
                 let class = self.class(class.as_ref().unwrap_or(&name), kind, *subclass);
@@ -469,7 +474,7 @@ impl<'p> Runner<'p> {
             self.ww_verdict(task, ctx, verdict);
         }
         let attempt = match how {
-            How::Try | How::TryRead => Attempt::Take,
+            _ if how.is_try() => Attempt::Take,
             _ => self.ww.attempt(task, lock, ctx),
         };
         if attempt == Attempt::Already {
@@ -504,11 +509,11 @@ impl<'p> Runner<'p> {
         let mode = match how {
             How::Read | How::TryRead if kind == LockType::RwLock && bh_off => Mode::RecursiveRead,
             How::Read | How::TryRead => Mode::Read,
-            How::ReadRecursive => Mode::RecursiveRead,
+            How::ReadRecursive | How::TryReadRecursive => Mode::RecursiveRead,
+            How::Upgradable | How::TryUpgradable => Mode::Upgradable,
             How::Write | How::Try | How::Slow => Mode::Write,
         };
-        let trylock = matches!(how, How::Try | How::TryRead);
-        self.acquire(task, class, instance, Taking { mode, trylock, nest, rank });
+        self.acquire(task, class, instance, Taking { mode, trylock: how.is_try(), nest, rank });
     }
 
     fn begin(&mut self, task: &'p str, section: &'p Section) {

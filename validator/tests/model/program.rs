@@ -151,7 +151,7 @@ pub(crate) fn line(task: usize, action: Action, held: &[usize]) -> String {
         Action::Release(nth) => format!("unlock {}", held(nth)),
         Action::ReleaseUnheld(lock) => format!("unlock {}", name(lock)),
         Action::Downgrade(nth) => format!("downgrade {}", held(nth)),
-        Action::Convert(nth, true) => return format!("# t{task}: upgrade {}", held(nth)),
+        Action::Convert(nth, true) => format!("upgrade {}", held(nth)),
         Action::Convert(nth, false) => return format!("# t{task}: give up a part of {}", held(nth)),
         Action::AssertHeld(lock, HeldAs::Any) => format!("assert_held {}", name(lock)),
         Action::AssertHeld(lock, HeldAs::Read) => format!("assert_read {}", name(lock)),
@@ -179,7 +179,9 @@ fn words(taking: Taking) -> Option<String> {
         (Mode::Read, false) => "read",
         (Mode::Read, true) => "tryread",
         (Mode::RecursiveRead, false) => "read!",
-        _ => return None,
+        (Mode::RecursiveRead, true) => "tryread!",
+        (Mode::Upgradable, false) => "upread",
+        (Mode::Upgradable, true) => "tryupread",
     };
     let in_language = |lock: usize| KEYS[LOCKS[lock]].word.is_some();
     if !taking.check
