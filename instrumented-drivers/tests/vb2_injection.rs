@@ -113,14 +113,16 @@ fn survives_everything(what: &str, life: impl Fn(&Process) -> Result) {
         assert_eq!(result, Ok(()), "{what} {policy}");
         assert!(seen.interruptible >= 5 && seen.allocations >= 15, "{what}: {seen:?}");
         for n in 1..=seen.interruptible {
-            let (result, _) = once(Plan::interrupt(n));
-            // A poll that cannot get the lock says that there is an error.
-            let told = matches!(result, Err(Errno::EINTR | Errno::EIO));
+            let (result, hit) = once(Plan::interrupt(n));
+            // A poll that cannot get the lock says that there is an error. When the camera is quick there is a frame
+            // already, and so one wait less than there was in the run that counted them.
+            let all_was_well = hit.interruptible < n && result == Ok(());
+            let told = all_was_well || matches!(result, Err(Errno::EINTR | Errno::EIO));
             assert!(told, "{what} {policy}, interruptible wait {n}: {result:?}");
         }
         for n in 1..=seen.allocations {
             let (result, hit) = once(Plan::allocation(n));
-            assert!(hit.allocations >= n);
+            assert!(hit.allocations >= n || result == Ok(()), "{what} {policy}, allocation {n}: {result:?}");
             // The allocators say -EFAULT for a buffer that cannot be mapped, udmabuf says -EINVAL; and a queue that gets
             // fewer buffers than it asked for is content with two.
             let told = matches!(result, Err(Errno::ENOMEM | Errno::EFAULT | Errno::EINVAL) | Ok(()));
