@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each target uses its part")]
 
 use lockdep::engine::{ClassDef, Engine, Task};
-use lockdep::event::{Acquisition, Context, Event, HeldAs, LockKind, Mode, Place, WaitType};
+use lockdep::event::{Acquisition, Context, Event, HeldAs, LockKind, Mode, PinOp, Place, WaitType};
 use lockdep::ids::{ClassId, Instance, LockId, TaskId};
 use lockdep::litmus;
 use lockdep::report::model::Report;
@@ -35,6 +35,8 @@ fn show(report: &Report) {
 
 const TASKS: usize = 3;
 const CLASSES: usize = 12;
+/// The last two classes are those of events, which are no locks.
+const LOCK_CLASSES: usize = 10;
 
 /// Any bytes are a history: as many classes, tasks and events as they last for.
 pub(crate) fn events(data: &[u8]) {
@@ -44,13 +46,19 @@ pub(crate) fn events(data: &[u8]) {
     let mut tasks: Vec<Task> =
         (0..TASKS).map(|i| Task::new(TaskId(i as u32), format!("t{i}").into(), 7)).collect();
     while !bytes.0.is_empty() {
-        let task = &mut tasks[bytes.below(TASKS)];
+        let number = bytes.below(TASKS);
+        if bytes.rarely() {
+            // One task starts another, or waits for its end.
+            let clock = tasks[bytes.below(TASKS)].pass_on();
+            tasks[number].follow(&clock);
+        }
+        let task = &mut tasks[number];
         let outcome = engine.step(task, event(&mut bytes, &classes));
         engine.check_invariants();
         task.check_invariants();
         outcome.findings.iter().for_each(|finding| show(&finding.report));
     }
-    assert!(engine.dump().lines().count() >= CLASSES);
+    assert!(!engine.dump().is_empty());
     assert_eq!(engine.stats().dependencies, engine.graph().edges().len() as u64);
 }
 
@@ -72,9 +80,10 @@ fn event(bytes: &mut Bytes<'_>, classes: &[ClassId]) -> Event {
     let place = Place::Line(bytes.below(8) as u32);
     let lock = bytes.below(16);
     let instance = Instance(lock as u64 * 8);
-    let class = classes[lock % CLASSES];
+    let class = classes[lock % LOCK_CLASSES];
+    let happening = classes[LOCK_CLASSES + lock % 2];
     let context = if bytes.flag() { Context::HardIrq } else { Context::SoftIrq };
-    match bytes.below(24) {
+    match bytes.below(32) {
         0..=8 => Event::Acquire(Acquisition {
             class,
             instance,
@@ -103,6 +112,24 @@ fn event(bytes: &mut Bytes<'_>, classes: &[ClassId]) -> Event {
         20 => Event::Dropped { lock: LockId(lock as u32 + 1) },
         21 => Event::Context { context, enter: bytes.flag(), threaded: bytes.flag() },
         22 => Event::Enable { context, on: bytes.flag(), place },
+        23 => Event::Reclass {
+            instance,
+            class: classes[bytes.below(LOCK_CLASSES)],
+            check: !bytes.rarely(),
+            place,
+        },
+        24 => {
+            let cookie = bytes.below(3) as u16 + 1;
+            let op = [PinOp::Pin(cookie), PinOp::Repin(cookie), PinOp::Unpin(cookie)][bytes.below(3)];
+            Event::Pin { instance, class, op, place }
+        }
+        25 => Event::BadSubclass { instance, class, subclass: bytes.next().max(8), place },
+        26 => Event::Declare { before: class, after: classes[bytes.below(LOCK_CLASSES)], place },
+        27 => Event::Wait { instance, class: happening, place },
+        28 => Event::Complete { instance, class: happening, place },
+        29 => Event::RcuUnprotected { instance, class, place },
+        30 if bytes.flag() => Event::RemoveClass { class, held: bytes.below(3) as u32, place },
+        30 => Event::ClassGone { instance, class, place },
         _ if bytes.flag() => Event::Exit { place },
         _ => Event::UserReturn { place },
     }

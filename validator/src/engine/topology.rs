@@ -75,7 +75,7 @@ impl Topology {
 
     /// True if no way to `goal` goes through `class`, by its place.
     pub(super) fn is_beyond(&self, class: ClassId, goal: ClassId) -> bool {
-        self.place(class) > self.bound(goal)
+        class != goal && self.place(class) > self.bound(goal)
     }
 
     /// A dependency was added to the graph. The number of classes that were looked at.
