@@ -3,10 +3,11 @@
 //! What a validator knows and has done, as numbers and as text.
 //!
 //! Kernel counterpart: `/proc/lockdep_stats` (the numbers), `/proc/lockdep` (the text of [`dump`]) and
-//! `/proc/lockdep_chains` ([`Chain`]).
+//! `/proc/lockdep_chains` ([`Chain`]), `/proc/lock_stat` ([`Contention`]).
 
 use core::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::Mode;
 use crate::report::model::Site;
@@ -108,6 +109,64 @@ impl fmt::Display for UnorderedNesting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let UnorderedNesting { class, pairs, outer, inner, task } = self;
         write!(f, "unordered: {class}, pairs: {pairs}, the first by {task}: {outer}, then {inner}")
+    }
+}
+
+/// How long something took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Times {
+    /// How often.
+    pub count: u64,
+    /// Altogether.
+    pub total: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl Times {
+    #[cfg(feature = "lockdep")]
+    pub(crate) fn add(&mut self, time: Duration) {
+        self.count += 1;
+        self.total += time;
+        self.max = self.max.max(time);
+    }
+}
+
+/// How the locks of one class were waited for and held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Contention {
+    /// Name of the class.
+    pub class: String,
+    /// How often one was taken.
+    pub acquisitions: u64,
+    /// Waits.
+    pub wait: Times,
+    /// Holds that have ended.
+    pub hold: Times,
+    /// Where was waited, and how often; the first few places.
+    pub places: Vec<(Site, u64)>,
+}
+
+/// As the kernel's `/proc/lock_stat`, in microseconds.
+impl fmt::Display for Contention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let Contention { class, acquisitions, wait, hold, places } = self;
+        writeln!(
+            f,
+            "{class}: contentions {}, wait max {:.2} total {:.2}, acquisitions {acquisitions}, hold max {:.2} total {:.2}",
+            wait.count,
+            micros(wait.max),
+            micros(wait.total),
+            micros(hold.max),
+            micros(hold.total),
+        )?;
+        for (place, count) in places {
+            writeln!(f, " {count:>10} {place}")?;
+        }
+        Ok(())
     }
 }
 

@@ -97,3 +97,50 @@ fn nestings_that_only_the_objects_order_are_listed() {
     assert_eq!(v.stats().unordered_nestings, 3);
     assert!(v.dump().contains("unordered: a, pairs: 3, the first by "), "{}", v.dump());
 }
+
+/// One thread holds the mutex, another one comes to it; whether it has to wait is a matter of luck.
+fn contend(m: &Mutex<()>) {
+    let guard = m.lock();
+    lockdep::thread::scope(|s| {
+        let (at_the_lock, is_there) = std::sync::mpsc::channel();
+        let waiter = s.spawn(move || {
+            at_the_lock.send(()).unwrap();
+            drop(m.lock());
+        });
+        is_there.recv().unwrap();
+        (0..10).for_each(|_| std::thread::yield_now());
+        drop(guard);
+        waiter.join().unwrap();
+    });
+}
+
+#[test]
+fn waits_and_holds_are_measured_if_asked_for() {
+    let (m, rw) = (Mutex::with_class(&A, ()), RwLock::with_class(&B, ()));
+    let v = Validator::builder().contention(true).build();
+    let mut rounds = 0;
+    v.scope(|| {
+        drop(rw.read());
+        while v.contention()[0].wait.count == 0 {
+            contend(&m);
+            rounds += 1;
+        }
+        drop(m.try_lock());
+    });
+    let measured = v.contention();
+    assert_eq!(measured.iter().map(|class| class.class.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let (a, b) = (&measured[0], &measured[1]);
+    assert_eq!((a.acquisitions, a.hold.count, a.wait.count), (2 * rounds, 2 * rounds, 1));
+    assert!(a.hold.total >= a.hold.max && a.wait.total == a.wait.max && !a.wait.max.is_zero());
+    assert!(a.places.len() == 1 && a.places[0].0.to_string().contains("stats.rs:"), "{a}");
+    assert_eq!((b.acquisitions, b.hold.count, b.wait.count), (1, 1, 0));
+    assert!(b.to_string().starts_with("b: contentions 0, wait max 0.00 total 0.00, acquisitions 1,"), "{b}");
+}
+
+#[test]
+fn nothing_is_measured_otherwise() {
+    let m = Mutex::with_class(&A, ());
+    let v = Validator::new();
+    v.scope(|| contend(&m));
+    assert!(v.contention().is_empty());
+}

@@ -71,6 +71,17 @@ impl DynamicClass {
 #[inline(always)]
 pub fn acquire(_map: &LockMap, _how: Acquire<'_>) {}
 
+/// Waits.
+#[inline(always)]
+pub(crate) fn acquire_with(
+    _map: &LockMap,
+    _how: Acquire<'_>,
+    _attempt: impl FnOnce() -> bool,
+    wait: impl FnOnce(),
+) {
+    wait();
+}
+
 /// See the on twin.
 #[inline(always)]
 pub fn release(_map: &LockMap) {}

@@ -55,7 +55,8 @@ pub use imp::{
 #[cfg(feature = "lockdep")]
 pub(crate) use imp::{Holding, Key};
 pub(crate) use imp::{
-    OwnedMap, acquire_again, convert, held_subclass, release_quietly, release_upgradable, upgrade,
+    OwnedMap, acquire_again, acquire_with, convert, held_subclass, release_quietly, release_upgradable,
+    upgrade,
 };
 
 /// A lock class: all locks that obey one ordering rule. Its identity is the address of the `static` it lives

@@ -5,7 +5,7 @@ use crate::hook::LockClass;
 use crate::recorded::Recorded;
 use crate::report::model::Report;
 use crate::settings::{PanicOn, Stacks};
-use crate::stats::{Chain, Stats, UnorderedNesting};
+use crate::stats::{Chain, Contention, Stats, UnorderedNesting};
 
 /// A validator that watches nothing. See the on twin.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +39,11 @@ impl Builder {
 
     /// See the on twin.
     pub const fn record(self, _record: bool) -> Self {
+        self
+    }
+
+    /// See the on twin.
+    pub const fn contention(self, _measure: bool) -> Self {
         self
     }
 
@@ -94,6 +99,12 @@ impl Validator {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::default()
+    }
+
+    /// Empty.
+    #[must_use]
+    pub fn contention(&self) -> Vec<Contention> {
+        Vec::new()
     }
 
     /// Empty.

@@ -16,6 +16,7 @@
 //! Invariant: a chain key reaches a cache only after the engine validated the chain clean, so the caches are
 //! filters in front of the engine and can be dropped at any time without changing a verdict.
 
+pub(crate) mod contention;
 mod fork;
 mod passing;
 mod record;
@@ -41,7 +42,7 @@ use crate::ids::{ClassId, TaskId};
 use crate::recorded::{Recorded, RecordedOp};
 use crate::report::model::Report;
 use crate::settings::{PanicOn, Stacks};
-use crate::stats::{Chain, Stats, UnorderedNesting};
+use crate::stats::{Chain, Contention, Stats, UnorderedNesting};
 use sink::Sink;
 use stack::StackTable;
 
@@ -55,6 +56,7 @@ pub(crate) use thread::Thread;
 pub(crate) struct Config {
     watch: bool,
     record: bool,
+    contention: bool,
     stacks: Stacks,
 }
 
@@ -74,6 +76,7 @@ pub(crate) struct Inner {
     nests_instances: AtomicBool,
     stacks: StackTable,
     recorded: Mutex<Vec<Recorded>>,
+    measured: contention::Table,
     sink: Sink,
     tasks: AtomicU32,
 }
@@ -145,6 +148,7 @@ impl Inner {
             nests_instances: AtomicBool::new(false),
             stacks: StackTable::default(),
             recorded: Mutex::default(),
+            measured: contention::Table::default(),
             sink,
             tasks: AtomicU32::new(0),
         }
@@ -278,6 +282,12 @@ impl Builder {
         self
     }
 
+    /// Whether it is measured how long locks are waited for and held, for [`Validator::contention`]. Slow. Default: no.
+    pub const fn contention(mut self, measure: bool) -> Self {
+        self.config.contention = measure;
+        self
+    }
+
     /// Whether it watches at all. Default: yes.
     pub const fn watch(mut self, watch: bool) -> Self {
         self.config.watch = watch;
@@ -307,7 +317,7 @@ impl Validator {
     /// Prepares a validator that differs from that.
     pub const fn builder() -> Builder {
         Builder {
-            config: Config { watch: true, record: false, stacks: Stacks::NewEdges },
+            config: Config { watch: true, record: false, contention: false, stacks: Stacks::NewEdges },
             print: false,
             sources: true,
             panic_on: PanicOn::Certain,
@@ -411,6 +421,13 @@ impl Validator {
         // They differed in what else is part of a chain: which interrupts were on.
         chains.dedup();
         chains
+    }
+
+    /// How locks were waited for and held, by class, the most contended first (see [`Builder::contention`]).
+    #[must_use]
+    pub fn contention(&self) -> Vec<Contention> {
+        let _quiet = Quiet::new();
+        self.inner.contention()
     }
 
     /// Classes of which locks were nested with nothing but the objects to say in which order.

@@ -10,6 +10,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use super::contention;
 use super::fork::Pass;
 pub(crate) use super::sink::Verdict;
 use super::thread::{Current, Thread};
@@ -159,6 +160,9 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
     let mut entered = Thread::enter()?;
     let (thread, records) = (entered.thread(), entered.records());
     let gate = Pass::new();
+    if Thread::measures() {
+        contention::released(entered.current(), instance);
+    }
     let Current { validator, task, .. } = entered.current();
     let validator = validator.clone();
     if records {

@@ -8,7 +8,7 @@
 //! so locks taken by the allocator, by a sink or by the validator's own tools are not watched and cannot recurse.
 //!
 //! The **stamp** is the epoch of the validator that watches, or [`NEVER`] while the fast path is shut: the thread is
-//! busy, nobody watches, everything is written down, or each release is to be looked at. One comparison with the low half of a lock's word so asks
+//! busy, nobody watches, everything is written down or measured, or each release is to be looked at. One comparison with the low half of a lock's word so asks
 //! "may I" and "is this class known to my validator" at once. What is in the way then is turned into what is needed:
 //! the word xor [`flip`](Thread::flip) has the interrupt state in the place of the epoch.
 //!
@@ -24,8 +24,9 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::Inner;
+use super::{Config, Inner};
 use crate::engine::HeldLock;
 use crate::engine::task::{Bits, ChainKey, Task, mix};
 use crate::event::{Mode, Place};
@@ -43,6 +44,8 @@ const OFF: u8 = 4;
 const ALONE: u8 = 8;
 /// This thread has pinned a lock, or holds one of a class that may go away: each release is to be looked at.
 const CAREFUL: u8 = 16;
+/// The validator that watches this thread measures how long locks are waited for and held.
+const MEASURE: u8 = 32;
 
 /// The stamp of a thread whose fast path is shut. No lock's word bears it.
 pub(super) const NEVER: u32 = u32::MAX;
@@ -90,6 +93,8 @@ pub(super) struct Current {
     pub(super) outer: Vec<(Arc<Inner>, Task)>,
     /// Held locks of classes that may go away, under whatever binding.
     pub(super) holdings: Vec<(Instance, Holding)>,
+    /// Since when locks are held, where that is measured.
+    pub(super) since: Vec<(Instance, Instant)>,
 }
 
 thread_local! {
@@ -326,11 +331,22 @@ impl Thread {
             head: Head::new(BUSY),
             flip: Cell::new(0),
             entries: Cell::new(0),
-            current: UnsafeCell::new(Current { validator, task, outer: Vec::new(), holdings: Vec::new() }),
+            current: UnsafeCell::new(Current {
+                validator,
+                task,
+                outer: Vec::new(),
+                holdings: Vec::new(),
+                since: Vec::new(),
+            }),
             cache: [const { Cell::new(0) }; CHAIN_CACHE_SLOTS],
         };
         thread.settle(flags);
         thread
+    }
+
+    /// True if waits are to be timed.
+    pub(crate) fn measures() -> bool {
+        Thread::head().flags.get() & MEASURE != 0
     }
 
     /// How often this thread has left the fast path so far.
@@ -380,13 +396,12 @@ impl Thread {
 }
 
 fn flags_for(validator: &Inner) -> u8 {
-    if !validator.config.watch {
-        OFF
-    } else if validator.config.record {
-        RECORD
-    } else {
-        0
+    let Config { watch, record, contention, .. } = validator.config;
+    if !watch {
+        return OFF;
     }
+    let flag = |on, flag| if on { flag } else { 0 };
+    flag(record, RECORD) | flag(contention, MEASURE)
 }
 
 /// This thread, marked busy until this is dropped.

@@ -37,8 +37,8 @@ impl RawMutex {
     #[inline]
     #[track_caller]
     fn lock_as(&self, how: Acquire<'_>) {
-        hook::acquire(&self.map, how);
-        self.inner().lock();
+        let raw = self.inner();
+        hook::acquire_with(&self.map, how, || raw.try_lock(), || raw.lock());
     }
 
     /// The hook after a try that was successful.

@@ -28,26 +28,27 @@ impl RawRwLock {
     #[inline]
     #[track_caller]
     pub(super) fn read_as(&self, how: Acquire<'_>) {
-        hook::acquire(&self.map, how);
+        let raw = &self.inner;
         if how.mode == Mode::RecursiveRead {
-            self.inner.lock_shared_recursive();
+            let attempt = || raw.try_lock_shared_recursive();
+            hook::acquire_with(&self.map, how, attempt, || raw.lock_shared_recursive());
         } else {
-            self.inner.lock_shared();
+            hook::acquire_with(&self.map, how, || raw.try_lock_shared(), || raw.lock_shared());
         }
     }
 
     #[inline]
     #[track_caller]
     pub(super) fn upgradable_as(&self, how: Acquire<'_>) {
-        hook::acquire(&self.map, how);
-        self.inner.lock_upgradable();
+        let raw = &self.inner;
+        hook::acquire_with(&self.map, how, || raw.try_lock_upgradable(), || raw.lock_upgradable());
     }
 
     #[inline]
     #[track_caller]
     pub(super) fn write_as(&self, how: Acquire<'_>) {
-        hook::acquire(&self.map, how);
-        self.inner.lock_exclusive();
+        let raw = &self.inner;
+        hook::acquire_with(&self.map, how, || raw.try_lock_exclusive(), || raw.lock_exclusive());
     }
 
     #[inline]
