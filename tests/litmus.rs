@@ -160,6 +160,7 @@ fn mistakes_are_told_with_file_line_column_and_what_was_expected() {
         ("report.litmus", "lock a : mutex\nt: lock a #! deadlock\n", ":2:14: `deadlock` is no report kind"),
         ("open.litmus", "t: hardirq {\n", ":1:1: the section that task `t` opens here is never closed"),
         ("close.litmus", "t: }\n", ":1:4: task `t` has no open section here"),
+        ("event.litmus", "lock e : event\nt: lock e\n", ":2:9: `e` is an event: expected a lock, or `wait`"),
         ("ctx.litmus", "t: ctx c class=\n", ":1:10: expected `class=W`, found `class=`"),
         ("sub.litmus", "lock a : mutex\nt: lock a sub=x\n", ":2:15: `x` is no subclass; expected 0 to 7"),
         ("twice.litmus", "lock a : mutex\nlock a : spin\n", ":2:6: `a` is declared already"),

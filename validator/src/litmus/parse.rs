@@ -231,7 +231,15 @@ impl Parser {
         self.named(words, word)
     }
 
+    fn is_event(&self, word: &str) -> bool {
+        self.program.locks.iter().any(|lock| lock.name == word && lock.kind == LockType::Event)
+    }
+
     fn named(&self, words: &Words<'_>, word: &str) -> Result<String, ParseError> {
+        if self.is_event(word) {
+            return words
+                .error(word, format!("`{word}` is an event: expected a lock, or `wait` or `complete`"));
+        }
         if self.find(word) || self.contexts.iter().any(|name| name == word) {
             return Ok(word.to_owned());
         }
@@ -319,8 +327,7 @@ impl Parser {
     /// An event that is declared.
     fn event(&self, words: &mut Words<'_>) -> Result<String, ParseError> {
         let word = words.next("the name of an event")?;
-        let is_event = |lock: &LockDecl| lock.name == word && lock.kind == LockType::Event;
-        if self.program.locks.iter().any(is_event) {
+        if self.is_event(word) {
             return Ok(word.to_owned());
         }
         words.error(word, format!("`{word}` is no event; expected one from a `lock … : event` line"))

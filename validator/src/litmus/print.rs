@@ -124,9 +124,12 @@ impl Printer {
     fn edge(&mut self, edge: &Edge, broken: bool) {
         let task = self.task();
         let (from, to) = (&edge.from, &edge.to);
-        let (first, second) = if from.lock.event {
+        // To the other rules an event is a lock like any other.
+        let is_event = |lock: &LockName| lock.event && self.kind == ReportKind::Circular;
+        let (from_event, to_event) = (is_event(&from.lock), is_event(&to.lock));
+        let (first, second) = if from_event {
             (self.taking(to), format!("complete {}", self.declare(&from.lock, "event")))
-        } else if to.lock.event {
+        } else if to_event {
             (self.taking(from), format!("wait {}", self.declare(&to.lock, "event")))
         } else {
             (self.taking(from), self.taking(to))
@@ -136,7 +139,9 @@ impl Printer {
             self.broken(&task, &second);
         } else {
             self.step(&task, &second);
-            for lock in [&to.lock, &from.lock].into_iter().filter(|lock| !lock.event) {
+            for (lock, _) in
+                [(&to.lock, to_event), (&from.lock, from_event)].iter().filter(|(_, event)| !event)
+            {
                 let name = self.lock(lock);
                 self.step(&task, &format!("unlock {name}"));
             }
