@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// takes it) or C (the GEM core takes it around pin) [default: all]
     #[arg(long, value_name = "REGIME")]
     shmem: Option<String>,
-    /// Exporting driver: vgem, vkms or panfrost (the shmem helper), omapdrm, tegra, i915 or i915-lmem (GEM objects of
+    /// Exporting driver: vgem, vkms, panfrost or lima (the shmem helper), omapdrm, tegra, i915 or i915-lmem (GEM objects of
     /// their own), vb2-dma-contig, vb2-dma-sg or vb2-vmalloc (video buffers), system-heap, cma-heap or udmabuf (buffers
     /// without a device), fastrpc (a signal processor) [default: all]
     #[arg(long, value_name = "NAME")]

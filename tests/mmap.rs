@@ -15,10 +15,11 @@ fn json(args: &[&str]) -> (i32, Vec<Value>) {
 }
 
 /// The exporters, and how many of the four paths each has.
-const EXPORTERS: [(&str, usize); 14] = [
+const EXPORTERS: [(&str, usize); 15] = [
     ("vgem", 4),
     ("vkms", 4),
     ("panfrost", 4),
+    ("lima", 4),
     ("omapdrm", 4),
     ("tegra", 4),
     ("i915", 4),
@@ -39,7 +40,7 @@ fn expected_verdict(policy: &str, shmem: &str, exporter: &str, path: &str) -> &'
         return "assert-held";
     }
     // Only the shmem helper takes the lock in its mmap; the others were asserting it under P1.
-    if !["vgem", "vkms", "panfrost"].contains(&exporter) {
+    if !["vgem", "vkms", "panfrost", "lima"].contains(&exporter) {
         return "clean";
     }
     match (policy, shmem, path) {

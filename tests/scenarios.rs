@@ -54,7 +54,7 @@ fn ids_and_names_are_unique_and_all_that_are_owed_are_there() {
     let ranges = [("V", 1..=6), ("M", 1..=7), ("S", 1..=7), ("P", 1..=13), ("W", 1..=8), ("K", 1..=6)];
     let numbered =
         ranges.into_iter().flat_map(|(letter, numbers)| numbers.map(move |n| format!("{letter}{n}")));
-    for id in numbered.chain(["M10", "P15", "R1", "V7", "V8", "V9", "V12"].map(String::from)) {
+    for id in numbered.chain(["M10", "P14", "P15", "R1", "V7", "V8", "V9", "V12"].map(String::from)) {
         assert!(Scenario::find(&id).is_some(), "{id}");
     }
 }

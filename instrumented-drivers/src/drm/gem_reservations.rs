@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #![forbid(unsafe_code)]
-//! The reservation locks of several GEM objects at once.
+//! The reservation locks of several GEM objects at once, and waiting for one without its lock.
 //!
 //! Kernel counterpart: `drivers/gpu/drm/drm_gem.c`.
 
 use std::sync::Arc;
 
 use super::gem::DrmGemObject;
+use crate::dma_buf::fence::__dma_fence_might_wait;
 use crate::dma_buf::resv::{
-    RESERVATION_WW_CLASS, dma_resv_lock_interruptible, dma_resv_lock_slow_interruptible, dma_resv_unlock,
+    DmaResvUsage, RESERVATION_WW_CLASS, dma_resv_lock_interruptible, dma_resv_lock_slow_interruptible,
+    dma_resv_test_signaled, dma_resv_unlock, dma_resv_wait,
 };
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::locking::WwAcquireCtx;
@@ -66,4 +68,34 @@ pub fn drm_gem_unlock_reservations(objects: &[Arc<DrmGemObject>], ctx: WwAcquire
         dma_resv_unlock(obj.resv());
     }
     ctx.fini();
+}
+
+/// How long to wait for an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitTimeout {
+    /// Not at all.
+    Now,
+    /// Until nothing moves any more in the kernel and its devices. There is no clock.
+    Soon,
+    /// For ever.
+    Forever,
+}
+
+/// `drm_gem_dma_resv_wait`, of an object that was looked up: waits until nobody uses it like this; takes no lock.
+///
+/// # Errors
+/// -EBUSY if it is in use and there is no time, -ETIMEDOUT if the time is up, -EINTR (injected).
+#[track_caller]
+pub(super) fn wait_for_object(obj: &DrmGemObject, usage: DmaResvUsage, timeout: WaitTimeout) -> Result {
+    let resv = obj.resv();
+    let late = match timeout {
+        WaitTimeout::Forever => return dma_resv_wait(resv, usage, true),
+        WaitTimeout::Now => Errno::EBUSY,
+        WaitTimeout::Soon => Errno::ETIMEDOUT,
+    };
+    __dma_fence_might_wait();
+    if timeout == WaitTimeout::Soon {
+        obj.dev.core.background.settle();
+    }
+    if dma_resv_test_signaled(resv, usage) { Ok(()) } else { Err(late) }
 }

@@ -11,6 +11,7 @@ pub mod gem_reservations;
 pub mod gem_shmem_helper;
 pub mod gem_shmem_memory;
 pub mod i915;
+pub mod lima;
 pub mod omapdrm;
 pub mod panfrost;
 pub mod prime;

@@ -61,7 +61,7 @@ pub struct KernelCore {
     pub(crate) shrinkers: Shrinkers,
     pub(crate) background: Background,
     /// For work items that need no queue of their own.
-    pub(crate) system_wq: Workqueue,
+    pub(crate) system_wq: Arc<Workqueue>,
     fixes: parking_lot::Mutex<BTreeSet<Fix>>,
     mmap_log: parking_lot::Mutex<Vec<MmapEntry>>,
     callbacks: parking_lot::Mutex<BTreeSet<CallbackEntry>>,
@@ -79,7 +79,7 @@ impl KernelCore {
     pub(crate) fn new(policy: LockingPolicy, shmem: ShmemLocking) -> Arc<Self> {
         let list = if policy == LockingPolicy::P0 { &DB_LIST_LOCK } else { &DEBUGFS_LIST_MUTEX };
         let background = Background::default();
-        let system_wq = Workqueue::alloc_ordered(&background, "events", &EVENTS);
+        let system_wq = Arc::new(Workqueue::alloc_ordered(&background, "events", &EVENTS));
         Arc::new(KernelCore {
             policy,
             shmem,

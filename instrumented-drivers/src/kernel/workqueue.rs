@@ -231,6 +231,12 @@ impl DelayedWork {
         }
     }
 
+    /// `mod_delayed_work` without a delay: its time has come, whether the timer runs or not.
+    pub fn expire(&self, wq: &Workqueue) {
+        *self.armed.lock() = false;
+        wq.queue_work(&self.work);
+    }
+
     /// `cancel_delayed_work`.
     pub fn cancel(&self, wq: &Workqueue) {
         *self.armed.lock() = false;

@@ -30,6 +30,8 @@ pub enum Exporter {
     Vkms,
     /// The driver of Mali GPUs.
     Panfrost,
+    /// The driver of older Mali GPUs.
+    Lima,
     /// The display of OMAP processors.
     Omapdrm,
     /// The display of Tegra processors.
@@ -83,10 +85,11 @@ pub struct Cell {
 
 impl Exporter {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Vgem,
         Self::Vkms,
         Self::Panfrost,
+        Self::Lima,
         Self::Omapdrm,
         Self::Tegra,
         Self::I915,
@@ -111,6 +114,7 @@ impl Exporter {
             Self::Vgem => Driver::Vgem,
             Self::Vkms => Driver::Vkms,
             Self::Panfrost => Driver::Panfrost,
+            Self::Lima => Driver::Lima,
             Self::Omapdrm => Driver::Omapdrm,
             Self::Tegra => Driver::Tegra,
             Self::I915 => Driver::I915,
@@ -136,7 +140,7 @@ impl Exporter {
     /// True if its buffers are objects of the shmem helper, whose locks depend on the regime.
     #[must_use]
     pub const fn is_shmem(self) -> bool {
-        matches!(self, Self::Vgem | Self::Vkms | Self::Panfrost)
+        matches!(self, Self::Vgem | Self::Vkms | Self::Panfrost | Self::Lima)
     }
 
     /// True if its buffers are GEM objects.

@@ -14,6 +14,7 @@ mod heaps;
 mod i915;
 mod import;
 mod kunit;
+mod lima;
 mod mapping;
 pub mod mission;
 mod program;
@@ -160,6 +161,7 @@ pub fn registry() -> Vec<Scenario> {
         gpu::SCENARIOS,
         fastrpc::SCENARIOS,
         i915::SCENARIOS,
+        lima::SCENARIOS,
         kunit::SCENARIOS,
     ]
     .concat()

@@ -10,6 +10,7 @@ use crate::dma_buf::udmabuf::udmabuf_open;
 use crate::drm::device::{DrmDevice, DrmDriver};
 use crate::drm::file::drm_open;
 use crate::drm::i915;
+use crate::drm::lima::LimaDriver;
 use crate::drm::omapdrm::OmapDriver;
 use crate::drm::panfrost::PanfrostDriver;
 use crate::drm::tegra::TegraDriver;
@@ -30,10 +31,11 @@ pub(super) struct Devices {
 
 impl Devices {
     pub(super) fn probe(core: &Arc<KernelCore>) -> Arc<Self> {
-        let drivers: [(Driver, &'static dyn DrmDriver); 7] = [
+        let drivers: [(Driver, &'static dyn DrmDriver); 8] = [
             (Driver::Vgem, &VgemDriver),
             (Driver::Vkms, &VkmsDriver),
             (Driver::Panfrost, &PanfrostDriver),
+            (Driver::Lima, &LimaDriver),
             (Driver::Omapdrm, &OmapDriver),
             (Driver::Tegra, &TegraDriver),
             (Driver::I915, &i915::INTEGRATED),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::{Driver, Kernel, Process};
 use crate::drm::file::Handle;
+use crate::drm::gem_reservations::WaitTimeout;
 use crate::drm::i915::{self, Engine, I915, I915ExecObject, MmapType};
+use crate::drm::lima::{self, LimaCtxId, LimaDevice, LimaSubmit};
 use crate::drm::omapdrm::omap_gem_new_handle;
 use crate::drm::tegra::{self, TegraMapping};
 use crate::kernel::errno::Result;
@@ -82,7 +84,64 @@ impl Process {
     }
 }
 
+/// Lima.
+impl Process {
+    /// `DRM_IOCTL_LIMA_GEM_CREATE`; `flags` is 0 or [`LIMA_BO_FLAG_HEAP`](crate::drm::lima::LIMA_BO_FLAG_HEAP).
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -EINVAL, -EINTR, -ENOMEM (injected).
+    pub fn lima_gem_create(&self, fd: Fd, size: usize, flags: u32) -> Result<Handle> {
+        self.with_drm(fd, |file| lima::lima_gem_create_handle(file, size, flags))
+    }
+
+    /// `DRM_IOCTL_LIMA_GEM_INFO`: the address for the GPU.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT.
+    pub fn lima_gem_info(&self, fd: Fd, handle: Handle) -> Result<u64> {
+        self.with_drm(fd, |file| lima::lima_gem_get_info(file, handle))
+    }
+
+    /// `DRM_IOCTL_LIMA_CTX_CREATE`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOMEM (injected).
+    pub fn lima_ctx_create(&self, fd: Fd) -> Result<LimaCtxId> {
+        self.with_drm(fd, lima::lima_ctx_create)
+    }
+
+    /// `DRM_IOCTL_LIMA_CTX_FREE`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -EINVAL.
+    pub fn lima_ctx_free(&self, fd: Fd, ctx: LimaCtxId) -> Result {
+        self.with_drm(fd, |file| lima::lima_ctx_free(file, ctx))
+    }
+
+    /// `DRM_IOCTL_LIMA_GEM_SUBMIT`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, or as [`lima_gem_submit`](lima::lima_gem_submit).
+    pub fn lima_gem_submit(&self, fd: Fd, args: &LimaSubmit) -> Result {
+        self.with_drm(fd, |file| lima::lima_gem_submit(file, args))
+    }
+
+    /// `DRM_IOCTL_LIMA_GEM_WAIT`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EBUSY, -ETIMEDOUT, -EINTR (injected).
+    pub fn lima_gem_wait(&self, fd: Fd, handle: Handle, write: bool, timeout: WaitTimeout) -> Result {
+        self.with_drm(fd, |file| lima::lima_gem_wait(file, handle, write, timeout))
+    }
+}
+
 impl Kernel {
+    /// The older GPU's driver; `None` before it was probed.
+    #[must_use]
+    pub fn lima(&self) -> Option<Arc<LimaDevice>> {
+        self.drm_device(Driver::Lima)?.private()
+    }
+
     /// The processor of an i915 device; `None` for another driver.
     #[must_use]
     pub fn i915_engine(&self, driver: Driver) -> Option<Arc<Engine>> {

@@ -58,6 +58,8 @@ pub enum Driver {
     Vkms,
     /// A GPU's driver.
     Panfrost,
+    /// An older GPU's driver.
+    Lima,
     /// A display's driver, with pages that it makes look contiguous.
     Omapdrm,
     /// A display's driver whose buffers do not share its objects' locks.
@@ -85,8 +87,8 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// The drivers that export buffers.
-    pub const EXPORTERS: [Self; 3] = [Self::Vgem, Self::Vkms, Self::Panfrost];
+    /// The drivers that export objects of the shmem helper.
+    pub const EXPORTERS: [Self; 4] = [Self::Vgem, Self::Vkms, Self::Panfrost, Self::Lima];
 
     /// The cameras, one for each allocator of their buffers.
     pub const CAMERAS: [Self; 3] = [Self::VividDmaContig, Self::VividDmaSg, Self::VividVmalloc];
@@ -98,6 +100,7 @@ impl Driver {
             Driver::Vgem => "vgem",
             Driver::Vkms => "vkms",
             Driver::Panfrost => "panfrost",
+            Driver::Lima => "lima",
             Driver::Omapdrm => "omapdrm",
             Driver::Tegra => "tegra",
             Driver::I915 => "i915",

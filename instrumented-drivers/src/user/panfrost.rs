@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{Driver, Kernel, Process};
 use crate::drm::file::Handle;
 use crate::drm::gem_shmem_helper::drm_gem_shmem_dumb_create;
+use crate::drm::lima::{LimaDevice, lima_gem_create_handle};
 use crate::drm::panfrost::device::PanfrostDevice;
 use crate::drm::panfrost::drv::{
     PanfrostMadv, PanfrostParam, panfrost_ioctl_create_bo, panfrost_ioctl_get_bo_offset,
@@ -45,7 +46,8 @@ impl Kernel {
 }
 
 impl Process {
-    /// A buffer of this size, by the ioctl that the driver has for it: a dumb buffer, or `PANFROST_CREATE_BO`.
+    /// A buffer of this size, by the ioctl that the driver has for it: a dumb buffer, or
+    /// `PANFROST_CREATE_BO`, or `LIMA_GEM_CREATE`.
     ///
     /// # Errors
     /// -EBADF, -ENOTTY, -EINVAL for size 0, -ENOMEM.
@@ -53,6 +55,8 @@ impl Process {
         self.with_drm(fd, |file| {
             if file.dev.driver.has_dumb_buffers() {
                 drm_gem_shmem_dumb_create(file, size, 1, 8)
+            } else if file.dev.private::<LimaDevice>().is_some() {
+                lima_gem_create_handle(file, size as usize, 0)
             } else {
                 panfrost_ioctl_create_bo(file, size as usize, PANFROST_BO_NOEXEC).map(|(handle, _)| handle)
             }

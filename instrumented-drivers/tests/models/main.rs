@@ -7,6 +7,7 @@ mod fastrpc;
 mod fences;
 mod i915;
 mod injection;
+mod lima;
 mod omapdrm;
 mod policy_matrix;
 mod races;

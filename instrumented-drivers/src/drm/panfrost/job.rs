@@ -30,7 +30,7 @@ use crate::drm::gem_reservations::{drm_gem_lock_reservations, drm_gem_unlock_res
 use crate::drm::sched::entity::{DrmSchedEntity, drm_sched_entity_destroy, drm_sched_entity_push_job};
 use crate::drm::sched::{
     DrmGpuSchedStat, DrmGpuScheduler, DrmSchedBackendOps, DrmSchedJob,
-    drm_sched_job_add_implicit_dependencies, drm_sched_job_arm, drm_sched_job_cleanup, submit_wq_class,
+    drm_sched_job_add_implicit_dependencies, drm_sched_job_arm, drm_sched_job_cleanup,
 };
 use crate::kernel::KernelCore;
 use crate::kernel::cell::{KCell, KPtr, Kref};
@@ -39,10 +39,11 @@ use crate::kernel::irq_thread::IrqReturn;
 use crate::kernel::live::Live;
 use crate::kernel::locking::{SpinLock, spin_class};
 use crate::kernel::reclaim;
-use crate::kernel::workqueue::Workqueue;
+use crate::kernel::workqueue::{Workqueue, work_class};
 
 static JOB_LOCK: LockClass = spin_class("&js->job_lock");
-static SUBMIT_WQ: [LockClass; JOB_SLOTS] = [submit_wq_class(), submit_wq_class(), submit_wq_class()];
+/// Each scheduler's own queue has a class of its own.
+static SUBMIT_WQ: [LockClass; JOB_SLOTS] = [const { work_class("(wq_completion)pan_js") }; JOB_SLOTS];
 
 /// `PANFROST_JD_REQ_FS`: a fragment job, for the first slot.
 pub const PANFROST_JD_REQ_FS: u32 = 1;

@@ -12,17 +12,19 @@ use super::job::{
     PANFROST_JD_REQ_FS, PanfrostJob, panfrost_job_get_slot, panfrost_job_push, panfrost_job_put,
     to_panfrost_job,
 };
-use crate::dma_buf::fence::__dma_fence_might_wait;
-use crate::dma_buf::resv::{DmaResvUsage, dma_resv_test_signaled, dma_resv_wait};
+use crate::dma_buf::resv::DmaResvUsage;
 use crate::drm::file::{DrmFile, Handle};
-use crate::drm::gem::{DrmGemObject, drm_gem_object_put};
+use crate::drm::gem::drm_gem_object_put;
 use crate::drm::gem_handle::{drm_gem_object_lookup, drm_gem_objects_lookup};
+use crate::drm::gem_reservations::wait_for_object;
 use crate::drm::sched::{DrmSchedJob, drm_sched_job_add_dependency, drm_sched_job_cleanup};
 use crate::drm::syncobj::{
     SyncobjHandle, drm_syncobj_find, drm_syncobj_find_fence, drm_syncobj_put, drm_syncobj_replace_fence,
 };
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::reclaim;
+
+pub use crate::drm::gem_reservations::WaitTimeout;
 
 /// `struct drm_panfrost_submit`.
 #[derive(Clone, Debug, Default)]
@@ -121,17 +123,6 @@ fn panfrost_lookup_bos(
     Ok(())
 }
 
-/// How long to wait for an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitTimeout {
-    /// Not at all.
-    Now,
-    /// Until nothing moves any more in the kernel and its devices. There is no clock.
-    Soon,
-    /// For ever.
-    Forever,
-}
-
 /// `panfrost_ioctl_wait_bo`: waits until nobody uses the object; takes no lock for that.
 ///
 /// # Errors
@@ -139,21 +130,7 @@ pub enum WaitTimeout {
 /// (injected).
 pub fn panfrost_ioctl_wait_bo(file: &DrmFile, handle: Handle, timeout: WaitTimeout) -> Result {
     let obj = drm_gem_object_lookup(file, handle).ok_or(Errno::ENOENT)?;
-    let result = wait(&obj, timeout);
+    let result = wait_for_object(&obj, DmaResvUsage::Read, timeout);
     drm_gem_object_put(obj);
     result
-}
-
-fn wait(obj: &DrmGemObject, timeout: WaitTimeout) -> Result {
-    let (resv, usage) = (obj.resv(), DmaResvUsage::Read);
-    let late = match timeout {
-        WaitTimeout::Forever => return dma_resv_wait(resv, usage, true),
-        WaitTimeout::Now => Errno::EBUSY,
-        WaitTimeout::Soon => Errno::ETIMEDOUT,
-    };
-    __dma_fence_might_wait();
-    if timeout == WaitTimeout::Soon {
-        obj.dev.core.background.settle();
-    }
-    if dma_resv_test_signaled(resv, usage) { Ok(()) } else { Err(late) }
 }

@@ -206,12 +206,6 @@ pub struct DrmGpuScheduler {
     job_scheduled: WaitQueue,
 }
 
-/// The class of a scheduler's own workqueue: each has one of its own.
-#[must_use]
-pub const fn submit_wq_class() -> LockClass {
-    work_class("(wq_completion)pan_js")
-}
-
 impl DrmGpuScheduler {
     /// `drm_sched_init`: `credit_limit` jobs can be in the hardware at one time.
     pub(crate) fn init(
@@ -253,6 +247,11 @@ impl DrmGpuScheduler {
     /// Time passes: the job that the hardware has is late, if it has one. True if there is one.
     pub(crate) fn fire_timeout(&self) -> bool {
         self.work_tdr.fire(&self.timeout_wq)
+    }
+
+    /// `drm_sched_fault`: the hardware says by itself that the job it has cannot go on.
+    pub(crate) fn fault(&self) {
+        self.work_tdr.expire(&self.timeout_wq);
     }
 
     /// How many jobs are in the hardware.
