@@ -227,6 +227,7 @@ impl<'a> Acquire<'a> {
     pub const UPGRADABLE: Self = Acquire { mode: Mode::Upgradable, ..Self::WRITE };
 
     /// The same as a trylock that has succeeded.
+    #[inline]
     #[must_use]
     pub const fn trylock(mut self) -> Self {
         self.trylock = true;
@@ -234,6 +235,7 @@ impl<'a> Acquire<'a> {
     }
 
     /// The same with a subclass, 0 to 7.
+    #[inline]
     #[must_use]
     pub const fn subclass(mut self, subclass: u8) -> Self {
         self.subclass = subclass;
@@ -241,6 +243,7 @@ impl<'a> Acquire<'a> {
     }
 
     /// The same under a lock that serialises the nesting.
+    #[inline]
     #[must_use]
     pub const fn nest(mut self, lock: &'a LockMap) -> Self {
         self.nest = Some(lock);
