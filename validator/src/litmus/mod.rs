@@ -25,6 +25,11 @@
 //! no event; a context with locks that meets an older task's lock is told to back off, which is an acquisition that is
 //! released at once; what is done against the protocol is `ww-api`.
 //!
+//! Besides locks: `lock c : event` with `wait c` and `complete c`; `TASK: spawn OTHER` and `TASK: join OTHER`, which keep
+//! apart what came before and what comes after; `reclass X [class=C] [sub=N]` for a hold; `pin`, `repin`, `unpin X`;
+//! `rcu X…` where one of the locks protects a read; `unregister CLASS` and `register CLASS`. A lock may be declared with
+//! `check=no` (known to be held, in no order) or `track=no` (as if it were not there).
+//!
 //! ```
 //! let program = lockdep::litmus::parse("lock a : mutex\nt: lock a\nt: lock a #! recursive\n").unwrap();
 //! let run = program.run();
