@@ -168,3 +168,29 @@ fn every_failure_on_the_way_of_a_job_leaves_nothing_behind() {
         }
     }
 }
+
+/// The same for a job whose objects are taken with made-up back-offs on the way: a signal may come at any lock, also
+/// while the one that was waited for is held out of turn.
+#[test]
+fn a_signal_after_a_back_off_leaves_no_lock_behind() {
+    clean(P2, C, |_, process| {
+        let (gpu, first, _) = open_with_bo(process, PAGE)?;
+        let mut objects = vec![first];
+        for _ in 0..4 {
+            objects.push(process.panfrost_create_bo(gpu, PAGE, PANFROST_BO_NOEXEC)?.0);
+        }
+        let programs = Programs::new(process, gpu)?;
+        let jc = programs.load(process, |chain| chain.null());
+        let job = programs.job(jc, &objects);
+        let mut interrupted = 0;
+        for at in 1..=60 {
+            let submits = || (0..6).try_for_each(|_| process.panfrost_submit(gpu, &job));
+            let (result, _) = fault::inject(Plan::interrupt(at), || fault::drill_back_offs(submits));
+            assert!(matches!(result, Ok(()) | Err(Errno::EINTR)), "{at}: {result:?}");
+            assert!(lockdep::raw::is_quiet(), "{at}");
+            interrupted += usize::from(result.is_err());
+        }
+        assert!(interrupted > 30, "{interrupted}");
+        process.panfrost_wait_bo(gpu, first, WaitTimeout::Forever)
+    });
+}
