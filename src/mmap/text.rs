@@ -4,7 +4,8 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
-use instrumented_drivers::scenario::mission::{Cell, MapPath, Outcome};
+use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
+use instrumented_drivers::scenario::mission::{Cell, Exporter, MapPath, Outcome};
 use lockdep::{Report, ReportKind};
 
 use super::hang::Proof;
@@ -44,6 +45,49 @@ fn letters(outcome: &Outcome, locks: &[String]) -> String {
     if held.is_empty() { "-".into() } else { held.join("+") }
 }
 
+/// A line of the matrix.
+struct Row {
+    policy: LockingPolicy,
+    /// None: the same in all regimes.
+    shmem: Option<ShmemLocking>,
+    exporter: Exporter,
+    cells: Vec<String>,
+}
+
+impl Row {
+    fn of(outcomes: &[Outcome], paths: &[MapPath], locks: &[String]) -> Self {
+        let Cell { setup, exporter, .. } = outcomes[0].cell;
+        let cell = |path: &MapPath| {
+            let outcome = outcomes.iter().find(|outcome| outcome.cell.path == *path);
+            outcome.map_or_else(|| " ".repeat(17), |outcome| entry(outcome, locks))
+        };
+        Row {
+            policy: setup.policy,
+            shmem: Some(setup.shmem),
+            exporter,
+            cells: paths.iter().map(cell).collect(),
+        }
+    }
+}
+
+/// The lines: for each policy, those that depend on the regime, then those that do not.
+fn rows(outcomes: &[Outcome], paths: &[MapPath], locks: &[String]) -> Vec<Row> {
+    let lines = outcomes.chunk_by(|a, b| a.cell.setup == b.cell.setup && a.cell.exporter == b.cell.exporter);
+    let lines: Vec<Row> = lines.map(|line| Row::of(line, paths, locks)).collect();
+    let mut rows = Vec::new();
+    for lines in lines.chunk_by(|a, b| a.policy == b.policy) {
+        let alike = |row: &Row| {
+            let mut others = lines.iter().filter(|other| other.exporter == row.exporter);
+            lines[0].shmem != lines[lines.len() - 1].shmem && others.all(|other| other.cells == row.cells)
+        };
+        let row = |row: &Row, shmem| Row { cells: row.cells.clone(), shmem, ..*row };
+        let (same, different): (Vec<&Row>, Vec<&Row>) = lines.iter().partition(|row| alike(row));
+        rows.extend(different.iter().map(|line| row(line, line.shmem)));
+        rows.extend(same.iter().filter(|line| line.shmem == lines[0].shmem).map(|line| row(line, None)));
+    }
+    rows
+}
+
 fn matrix(outcomes: &[Outcome], locks: &[String], out: &mut Output) -> io::Result<()> {
     let paths: Vec<MapPath> =
         MapPath::ALL.into_iter().filter(|path| outcomes.iter().any(|o| o.cell.path == *path)).collect();
@@ -51,24 +95,14 @@ fn matrix(outcomes: &[Outcome], locks: &[String], out: &mut Output) -> io::Resul
     writeln!(out)?;
     let header: String = paths.iter().map(|path| format!(" {path:<17}")).collect();
     writeln!(out, "policy shmem exporter      {}", header.trim_end())?;
-    let mut rest = outcomes;
     let mut policy = None;
-    while let Some(first) = rest.first() {
-        let same_row =
-            |o: &&Outcome| o.cell.setup == first.cell.setup && o.cell.exporter == first.cell.exporter;
-        let (row, more) = rest.split_at(rest.iter().take_while(same_row).count());
-        rest = more;
-        if policy.is_some_and(|policy| policy != first.cell.setup.policy) {
+    for row in rows(outcomes, &paths, locks) {
+        if policy.is_some_and(|policy| policy != row.policy) {
             writeln!(out)?;
         }
-        policy = Some(first.cell.setup.policy);
-        let Cell { setup, exporter, .. } = first.cell;
-        let mut line = format!("{:<6} {:<5} {:<14}", setup.policy, setup.shmem, exporter);
-        for path in &paths {
-            let entry = row.iter().find(|o| o.cell.path == *path).map(|outcome| entry(outcome, locks));
-            line.push(' ');
-            line.push_str(&entry.unwrap_or_else(|| " ".repeat(17)));
-        }
+        policy = Some(row.policy);
+        let shmem = row.shmem.map_or("all", ShmemLocking::name);
+        let line = format!("{:<6} {shmem:<5} {:<14} {}", row.policy, row.exporter, row.cells.join(" "));
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(())
