@@ -6,6 +6,7 @@ mod vb2_common;
 
 use instrumented_drivers::dma_buf::DmaBuf;
 use instrumented_drivers::kernel::errno::{Errno, Result};
+use instrumented_drivers::kernel::fault::{Plan, inject};
 use instrumented_drivers::kernel::file::Fd;
 use instrumented_drivers::kernel::mm::{MapFlags, Signal};
 use instrumented_drivers::kernel::poll::{PollEvents, PollTimeout};
@@ -104,6 +105,32 @@ fn two_planes_in_one_dma_buf_share_its_attachment_and_two_buffers_have_one_each(
             process.reqbufs(camera, 0, Memory::DmaBuf)?;
             assert_eq!(attached(), [0, 0]);
             Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_buffer_of_which_a_plane_fails_is_attached_nowhere() {
+    for driver in [Driver::VividDmaContig, Driver::VividDmaSg] {
+        clean(|process| {
+            let heap = process.open(Driver::SystemHeap)?;
+            let buffers = [process.dma_heap_alloc(heap, 65536)?, process.dma_heap_alloc(heap, 65536)?];
+            let camera = process.open(driver)?;
+            process.s_fmt(camera, Format { pixels: Pixels::Nv16m, ..Format::DEFAULT })?;
+            process.reqbufs(camera, 1, Memory::DmaBuf)?;
+            let attached = || buffers.map(|fd| DmaBuf::of(&process.peek(fd).unwrap()).unwrap().attachments());
+            let mut failures = 0;
+            for n in 1.. {
+                let qbuf = || process.qbuf(camera, &QueueBuffer::dmabuf(0, &buffers));
+                if inject(Plan::allocation(n), qbuf).0.is_ok() {
+                    break;
+                }
+                failures += 1;
+                assert_eq!(attached(), [0, 0], "allocation {n}");
+            }
+            assert!(failures >= 2, "each plane needs memory: {failures}");
+            assert_eq!(attached(), [1, 1]);
+            process.reqbufs(camera, 0, Memory::DmaBuf).map(drop)
         });
     }
 }

@@ -206,7 +206,7 @@ impl Thread {
         Some(unsafe { &mut (*thread.current.get()).task })
     }
 
-    /// The slot of a key. A key that finds it taken drives the other one to the neighbour.
+    /// The slot of a key. It may also lie in the neighbour: two slots are a set.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits are used")]
     const fn slot(key: ChainKey) -> usize {
@@ -224,8 +224,9 @@ impl Thread {
         if self.is_known(key) {
             return;
         }
-        // Two hot chains may share a slot without driving each other out for ever.
-        self.cache[slot ^ 1].set(self.cache[slot].replace(key));
+        // The newest first, and then the one that was: two hot chains never drive each other out, whatever else is there.
+        let first = slot & !1;
+        self.cache[first + 1].set(self.cache[first].replace(key));
     }
 
     /// Drops every chain that this thread knows.
