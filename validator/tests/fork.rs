@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lockdep::sync::Mutex;
-use lockdep::{LockClass, Validator};
+use lockdep::{DynamicClass, LockClass, Validator};
 
 /// Takes a lock of a new class under one of another new class: nothing of that is known to anybody.
 fn learn() {
@@ -15,6 +15,13 @@ fn learn() {
     let new_class = || -> &'static LockClass { Box::leak(Box::new(LockClass::new("new"))) };
     let (outer, inner) = (Mutex::with_class(&OUTER, ()), Mutex::with_class(new_class(), ()));
     drop((outer.lock(), inner.lock()));
+}
+
+/// A class that comes and goes, with a lock of it.
+fn come_and_go() {
+    static LIKE: LockClass = LockClass::new("like");
+    let class = DynamicClass::new("here for a while", &LIKE);
+    drop(Mutex::with_dynamic_class(&class, ()).lock());
 }
 
 /// Makes a finding, with stacks and names.
@@ -79,6 +86,25 @@ fn a_forked_child_can_lock_learn_and_report() {
     stop.store(true, Ordering::Relaxed);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert!(lockdep::global().reports().is_empty());
+}
+
+#[test]
+fn a_forked_child_can_make_and_drop_classes() {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                static LIKE: LockClass = LockClass::new("like");
+                let class = DynamicClass::new("here for long", &LIKE);
+                while !stop.load(Ordering::Relaxed) {
+                    drop(Mutex::with_dynamic_class(&class, ()));
+                }
+            });
+        }
+        let well = (0..50).all(|_| fork_and(come_and_go));
+        stop.store(true, Ordering::Relaxed);
+        assert!(well, "the child failed or hung");
+    });
 }
 
 #[test]

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 
 use super::super::LockClass;
 use crate::event::Place;
-use crate::runtime::slow;
+use crate::runtime::{inside, slow};
 
 /// What a class on the heap has besides.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl DynamicClass {
         }
         let address = Arc::as_ptr(&self.0).addr();
         let verdict = slow::unregister(address, dynamic.held.load(Ordering::Relaxed), place);
-        if !LENT.lock().contains_key(&address) {
+        if inside(|| !LENT.lock().contains_key(&address)) {
             slow::forget_key(address);
         }
         verdict
@@ -92,7 +92,7 @@ impl DynamicClass {
     /// The class, for one more lock, which gives it back with [`give_back`].
     pub(super) fn lend(&self) -> &'static LockClass {
         let class = Arc::as_ptr(&self.0);
-        LENT.lock().entry(class.addr()).or_insert_with(|| (self.0.clone(), 0)).1 += 1;
+        inside(|| LENT.lock().entry(class.addr()).or_insert_with(|| (self.0.clone(), 0)).1 += 1);
         // SAFETY: the table keeps the class alive until the lock that it is lent to gives it back when it is dropped.
         unsafe { &*class }
     }
@@ -114,17 +114,12 @@ impl fmt::Debug for DynamicClass {
 /// One lock of the class is gone.
 pub(super) fn give_back(class: &LockClass) {
     let address = core::ptr::from_ref(class).addr();
-    let last = {
+    let last = inside(|| {
         let mut lent = LENT.lock();
-        match lent.get_mut(&address) {
-            Some((_, 1)) => lent.remove(&address),
-            Some((_, locks)) => {
-                *locks -= 1;
-                None
-            }
-            None => None,
-        }
-    };
+        let (_, locks) = lent.get_mut(&address)?;
+        *locks -= 1;
+        if *locks == 0 { lent.remove(&address) } else { None }
+    });
     if let Some((class, _)) = last
         && class.dynamic().is_some_and(|dynamic| !dynamic.is_registered())
     {

@@ -299,10 +299,11 @@ impl Builder {
     pub fn build(self) -> Validator {
         let sink = Sink::new(self.print, self.sources, self.panic_on);
         let inner = Arc::new(Inner::new(self.config, sink));
-        let _gate = fork::Pass::new();
-        let mut all = VALIDATORS.lock();
-        all.retain(|known| known.strong_count() > 0);
-        all.push(Arc::downgrade(&inner));
+        inside(|| {
+            let mut all = VALIDATORS.lock();
+            all.retain(|known| known.strong_count() > 0);
+            all.push(Arc::downgrade(&inner));
+        });
         Validator { inner }
     }
 }
@@ -447,6 +448,14 @@ impl Validator {
         let _quiet = Quiet::new();
         f(&self.inner.engine.lock())
     }
+}
+
+/// Runs `f`, which takes a lock that belongs to no one validator: locks that are taken meanwhile (by the allocator)
+/// must not come back here, and a fork has to wait. Does not make this thread known to anybody.
+pub(crate) fn inside<R>(f: impl FnOnce() -> R) -> R {
+    let _entered = Thread::enter_existing();
+    let _gate = fork::Pass::new();
+    Thread::unwatched(f)
 }
 
 /// While a lock of the validator is held on behalf of its user: locks that are taken meanwhile (by the allocator)

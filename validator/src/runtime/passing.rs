@@ -12,9 +12,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use super::Validator;
-use super::fork::Pass;
 use super::thread::{Current, Thread};
+use super::{Validator, inside};
 use crate::engine::sight::Clock;
 
 /// What has happened up to some point, as one validator knows it.
@@ -127,16 +126,12 @@ impl ScopeId {
 
     /// One of its threads.
     pub(crate) fn add(self, end: &End) {
-        let _gate = Pass::new();
-        SCOPES.lock().entry(self.0).or_default().push(end.clone());
+        inside(|| SCOPES.lock().entry(self.0).or_default().push(end.clone()));
     }
 
     /// All its threads have ended.
     pub(crate) fn close(self) {
-        let ends = {
-            let _gate = Pass::new();
-            SCOPES.lock().remove(&self.0)
-        };
+        let ends = inside(|| SCOPES.lock().remove(&self.0));
         ends.iter().flatten().for_each(End::follow);
     }
 }
