@@ -7,6 +7,7 @@
 //!
 //! Kernel counterpart: `kernel/sched/wait.c`, `fs/select.c`.
 
+use core::mem;
 use core::ops::{BitAnd, BitOr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,7 +111,8 @@ fn __wake_up(head: &WaitQueueHead) {
 /// held.
 ///
 /// # Errors
-/// -EINTR if a signal was injected ([`fault`]).
+/// -EINTR if a signal was injected ([`fault`]). A condition that came true before the signal could be seen wins, and
+/// then there was no wait to inject one into.
 pub(crate) fn wait_event_interruptible(
     head: &Arc<WaitQueueHead>,
     mut condition: impl FnMut() -> bool,
@@ -118,8 +120,7 @@ pub(crate) fn wait_event_interruptible(
     if condition() {
         return Ok(());
     }
-    let timeout = if fault::interrupted() { PollTimeout::Signal } else { PollTimeout::Forever };
-    let woken = do_poll(PollEvents::IN, timeout, |table| {
+    let woken = do_poll(PollEvents::IN, PollTimeout::Interruptible, |table| {
         poll_wait(head, table);
         if condition() { PollEvents::IN } else { PollEvents::NONE }
     });
@@ -170,6 +171,8 @@ pub enum PollTimeout {
     Forever,
     /// Until a signal comes, and one does.
     Signal,
+    /// Until an event comes, unless a signal is injected at the moment of going to sleep ([`fault`]).
+    Interruptible,
 }
 
 /// `do_poll` over one file: `look` asks the file. `None`: a signal came first.
@@ -178,18 +181,19 @@ pub(crate) fn do_poll(
     timeout: PollTimeout,
     mut look: impl FnMut(&mut PollTable) -> PollEvents,
 ) -> Option<PollEvents> {
-    let sleeps = timeout == PollTimeout::Forever;
+    let sleeps = matches!(timeout, PollTimeout::Forever | PollTimeout::Interruptible);
     let mut table = PollTable { wanted, sleeps, ..PollTable::default() };
     let result = loop {
         let ready = look(&mut table) & (wanted | PollEvents::ERR);
-        table.registered = true;
+        let first = !mem::replace(&mut table.registered, true);
         match timeout {
             _ if !ready.is_empty() => break Some(ready),
             PollTimeout::Now => break Some(PollEvents::NONE),
             PollTimeout::Signal => break None,
+            PollTimeout::Interruptible if first && fault::interrupted() => break None,
             // Nobody will ever wake it.
-            PollTimeout::Forever if table.entries.is_empty() => break Some(PollEvents::NONE),
-            PollTimeout::Forever => table.wait(),
+            _ if table.entries.is_empty() => break Some(PollEvents::NONE),
+            PollTimeout::Forever | PollTimeout::Interruptible => table.wait(),
         }
     };
     poll_freewait(table);
@@ -221,3 +225,27 @@ fn poll_freewait(table: PollTable) {
 }
 
 super::opaque_debug!(WaitQueueHead, PollTable);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::fault::{Plan, Seen, inject};
+
+    #[test]
+    fn a_condition_that_comes_true_on_the_way_to_sleep_leaves_no_wait_to_interrupt() {
+        static CLASS: LockClass = LockClass::new("wait");
+        let head = Arc::new(WaitQueueHead::new(&CLASS));
+        let waits = |true_at: u32| {
+            let mut looks = 0;
+            inject(Plan::interrupt(1), || {
+                wait_event_interruptible(&head, || {
+                    looks += 1;
+                    looks == true_at
+                })
+            })
+        };
+        assert_eq!(waits(1), (Ok(()), Seen::default()), "it was true before");
+        assert_eq!(waits(2), (Ok(()), Seen::default()), "it came true while the task sat down in the queue");
+        assert_eq!(waits(3), (Err(Errno::EINTR), Seen { interruptible: 1, allocations: 0 }));
+    }
+}
