@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lockdep::engine::{ClassDef, Engine, Task};
-use lockdep::event::{Acquisition, Event, Mode, Place};
-use lockdep::ids::{ClassId, Instance, LockId, TaskId};
+use lockdep::event::{Acquisition, Event, Place};
+use lockdep::ids::{ClassId, Instance, TaskId};
 
 /// Counts the bytes in use.
 struct Counting;
@@ -76,20 +76,13 @@ impl Shape {
     }
 }
 
+/// The only lock of a class.
+fn instance_of(class: ClassId) -> Instance {
+    Instance(u64::try_from(class.index()).expect("small") + 1)
+}
+
 fn acquire(engine: &mut Engine, task: &mut Task, class: ClassId) {
-    let number = u64::try_from(class.index()).expect("small") + 1;
-    let acquisition = Acquisition {
-        class,
-        instance: Instance(number),
-        lock: LockId::UNKNOWN,
-        mode: Mode::Write,
-        trylock: false,
-        check: true,
-        sync: false,
-        nest: None,
-        rank: None,
-        place: Place::Line(1),
-    };
+    let acquisition = Acquisition::exclusive(class, instance_of(class), Place::Line(1));
     let outcome = engine.step(task, Event::Acquire(acquisition));
     assert!(outcome.findings.is_empty(), "the order is one");
 }
@@ -120,7 +113,7 @@ fn measure(shape: Shape) {
         acquire(&mut engine, &mut task, outer);
         acquire(&mut engine, &mut task, inner);
         for class in [inner, outer] {
-            let instance = Instance(u64::try_from(class.index()).expect("small") + 1);
+            let instance = instance_of(class);
             engine.step(&mut task, Event::Release { instance, place: Place::Line(1) });
         }
         let time = now() - start;

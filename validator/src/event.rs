@@ -185,6 +185,25 @@ pub enum PinOp {
     Unpin(u16),
 }
 
+impl Acquisition {
+    /// An exclusive one without anything special, of a lock that is known only while it is held.
+    #[must_use]
+    pub const fn exclusive(class: ClassId, instance: Instance, place: Place) -> Self {
+        Acquisition {
+            class,
+            instance,
+            lock: LockId::UNKNOWN,
+            mode: Mode::Write,
+            trylock: false,
+            check: true,
+            sync: false,
+            nest: None,
+            rank: None,
+            place,
+        }
+    }
+}
+
 /// One thing that happened in one task. See `Engine::step`.
 #[derive(Clone, Copy, Debug)]
 pub enum Event {

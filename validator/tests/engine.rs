@@ -3,26 +3,15 @@
 #![cfg(feature = "lockdep")]
 
 use lockdep::engine::{ClassDef, Engine, Task};
-use lockdep::event::{Acquisition, Context, Event, Mode, Place};
-use lockdep::ids::{Instance, LockId, TaskId};
+use lockdep::event::{Acquisition, Context, Event, Place};
+use lockdep::ids::{Instance, TaskId};
 use lockdep::sync::Mutex;
 use lockdep::{ReportKind, Validator};
 
 /// An exclusive acquisition of the only lock of a class.
 fn taking(engine: &mut Engine, name: &str) -> Acquisition {
     let class = engine.register(ClassDef::named(name));
-    Acquisition {
-        class,
-        instance: Instance(class.index() as u64 + 1),
-        lock: LockId::UNKNOWN,
-        mode: Mode::Write,
-        trylock: false,
-        check: true,
-        sync: false,
-        nest: None,
-        rank: None,
-        place: Place::Unknown,
-    }
+    Acquisition::exclusive(class, Instance(class.index() as u64 + 1), Place::Unknown)
 }
 
 #[test]

@@ -203,17 +203,13 @@ fn through_engine(program: &[Action]) -> Findings {
                     let strict = CLASSES[lock].is_strict();
                     let class = *classes[lock]
                         .get_or_insert_with(|| engine.register(ClassDef { strict, ..ClassDef::named(name) }));
+                    let place = Place::Line(u32::try_from(lock).unwrap());
                     let acq = Acquisition {
-                        class,
-                        instance: Instance(lock as u64 + 1),
                         lock: LockId(u32::try_from(lock).unwrap() + 1),
                         mode,
                         trylock,
                         check: CLASSES[lock].is_checked(),
-                        sync: false,
-                        nest: None,
-                        rank: None,
-                        place: Place::Line(u32::try_from(lock).unwrap()),
+                        ..Acquisition::exclusive(class, Instance(lock as u64 + 1), place)
                     };
                     step(&mut engine, &mut task, Event::Acquire(acq));
                     held.push(lock);

@@ -23,7 +23,7 @@
 
 use lockdep::engine::{ClassDef, Dependency, Engine, Finding, Outcome, Task};
 use lockdep::event::{Acquisition, Event};
-use lockdep::ids::{ClassId, Instance, LockId};
+use lockdep::ids::{ClassId, Instance};
 use lockdep::limits::SUBCLASSES;
 use lockdep::{Context, Mode, Place, Report, ReportKind};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -384,7 +384,7 @@ impl<'a> Judge<'a> {
             held.map(|held| held.instance)
         });
         let class = self.names.class(&mut self.engine, name, address, subclass);
-        Some(Acquisition { check, nest, ..plain(class, instance, at.place()) })
+        Some(Acquisition { check, nest, ..Acquisition::exclusive(class, instance, at.place()) })
     }
 
     /// An acquisition of which everything is known.
@@ -397,7 +397,7 @@ impl<'a> Judge<'a> {
             trylock: full.trylock,
             check: full.check,
             nest: (full.nest != 0).then_some(Instance(full.nest)),
-            ..plain(class, Instance(full.address), at.place())
+            ..Acquisition::exclusive(class, Instance(full.address), at.place())
         }
     }
 
@@ -487,23 +487,6 @@ fn depth_of(names: &Names<'_>, task: &Task, name: NameId, instance: Instance) ->
         depth = (depth + 1).min(SUBCLASSES - 1);
     }
     depth
-}
-
-/// An exclusive acquisition without anything special.
-pub(crate) fn plain(class: ClassId, instance: Instance, place: Place) -> Acquisition {
-    Acquisition {
-        class,
-        instance,
-        // An address may be used again: which lock is which is known only while it is held.
-        lock: LockId::UNKNOWN,
-        mode: Mode::Write,
-        trylock: false,
-        check: true,
-        sync: false,
-        nest: None,
-        rank: None,
-        place,
-    }
 }
 
 fn note_use(used: &mut Vec<bool>, counts: &mut Counts, class: ClassId) {

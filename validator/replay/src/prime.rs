@@ -16,14 +16,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lockdep::engine::{ClassDef, Engine, Task};
-use lockdep::event::{Context, Event};
+use lockdep::event::{Acquisition, Context, Event};
 use lockdep::ids::{ClassId, Instance, TaskId};
 use lockdep::{Mode, Place};
 
 use crate::classes::Annotations;
 use crate::ftrace::hex;
 use crate::input::{InputError, Lines, Reason};
-use crate::judge::plain;
 use crate::names::Names;
 
 /// A dump of `/proc/lockdep`.
@@ -130,7 +129,7 @@ fn teach(engine: &mut Engine, task: &mut Task, order: &[(ClassId, Mode)]) -> boo
     let instances = (1..).map(Instance);
     for ((class, mode), instance) in order.iter().zip(instances.clone()) {
         let acquisition =
-            lockdep::event::Acquisition { mode: *mode, ..plain(*class, instance, Place::Unknown) };
+            Acquisition { mode: *mode, ..Acquisition::exclusive(*class, instance, Place::Unknown) };
         fine &= engine.step(task, Event::Acquire(acquisition)).findings.is_empty();
     }
     for instance in instances.take(order.len()) {

@@ -48,8 +48,8 @@ pub use class::{Class, ClassDef};
 pub use graph::{Dependency, EdgeId, Graph, Hold, StackId, Strength, Wait};
 pub use task::{HeldLock, Task};
 
-use crate::event::{Acquisition, Context, Event, Mode, PinOp, Place};
-use crate::ids::{ClassId, Instance, LockId};
+use crate::event::{Acquisition, Context, Event, PinOp, Place};
+use crate::ids::{ClassId, Instance};
 use crate::report::model::{Acquired, LockName, Report};
 use class::Classes;
 use graph::End;
@@ -232,18 +232,7 @@ impl Engine {
             }
             Event::Wait { instance, class, place } => {
                 self.classes.get_mut(class).def.event = true;
-                let wait = Acquisition {
-                    class,
-                    instance,
-                    lock: LockId::UNKNOWN,
-                    mode: Mode::Write,
-                    trylock: false,
-                    check: true,
-                    sync: true,
-                    nest: None,
-                    rank: None,
-                    place,
-                };
+                let wait = Acquisition { sync: true, ..Acquisition::exclusive(class, instance, place) };
                 self.acquire(task, &wait, &mut outcome);
             }
             Event::Complete { instance, class, place } => {

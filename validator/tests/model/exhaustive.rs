@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use lockdep::engine::{ClassDef, Engine, Task};
 use lockdep::event::{Acquisition, Event, Mode, Place};
-use lockdep::ids::{ClassId, Instance, LockId, TaskId};
+use lockdep::ids::{ClassId, Instance, TaskId};
 use lockdep::{ReportKind, Severity};
 
 use super::agree;
@@ -165,16 +165,9 @@ fn event(program: &[Op], at: usize, op: Op, failing: u8, classes: [ClassId; LOCK
         },
         Op::Take(..) if failing & 1 << at != 0 => None,
         Op::Take(lock, how) => Some(Event::Acquire(Acquisition {
-            class: classes[usize::from(lock)],
-            instance: instance(lock),
-            lock: LockId::UNKNOWN,
             mode: mode(how),
             trylock: how == How::Try,
-            check: true,
-            sync: false,
-            nest: None,
-            rank: None,
-            place,
+            ..Acquisition::exclusive(classes[usize::from(lock)], instance(lock), place)
         })),
     }
 }
