@@ -289,8 +289,17 @@ fn wait_slowly(map: &LockMap, how: Acquire<'_>, attempt: impl FnOnce() -> bool, 
 /// [`acquire`] for a lock that is taken again under a guard that lives on: it must not unwind, for the guard
 /// would release a lock that is not held. A finding is reported, and then the thread goes on. Does nothing if the
 /// lock counts as held already.
+#[inline]
 #[track_caller]
 pub(crate) fn acquire_again(map: &LockMap, how: Acquire<'_>) {
+    if !Thread::holds_on_top(map.instance()) {
+        acquire_unless_held(map, how);
+    }
+}
+
+#[inline(never)]
+#[track_caller]
+fn acquire_unless_held(map: &LockMap, how: Acquire<'_>) {
     if held(map) != Held::Yes {
         drop(slow::acquire(map, how, Place::caller()));
     }

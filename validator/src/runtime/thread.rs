@@ -171,6 +171,12 @@ impl Thread {
         true
     }
 
+    /// True if the topmost lock is this one. False: it may lie deeper, or the fast path is shut.
+    #[inline]
+    pub(crate) fn holds_on_top(instance: Instance) -> bool {
+        Thread::open_task().is_some_and(|task| task.held.last().is_some_and(|top| top.instance == instance))
+    }
+
     /// Releases the topmost lock if it is this one. False: nothing was done.
     #[inline]
     pub(crate) fn release_top(instance: Instance) -> bool {
@@ -206,17 +212,17 @@ impl Thread {
         Some(unsafe { &mut (*thread.current.get()).task })
     }
 
-    /// The slot of a key. It may also lie in the neighbour: two slots are a set.
+    /// The first of the two slots in which a key may lie.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits are used")]
     const fn slot(key: ChainKey) -> usize {
-        key as usize & (CHAIN_CACHE_SLOTS - 1)
+        key as usize & (CHAIN_CACHE_SLOTS - 2)
     }
 
     #[inline]
     pub(super) fn is_known(&self, key: ChainKey) -> bool {
         let slot = Self::slot(key);
-        self.cache[slot].get() == key || self.cache[slot ^ 1].get() == key
+        self.cache[slot].get() == key || self.cache[slot + 1].get() == key
     }
 
     pub(super) fn remember(&self, key: ChainKey) {
@@ -225,8 +231,7 @@ impl Thread {
             return;
         }
         // The newest first, and then the one that was: two hot chains never drive each other out, whatever else is there.
-        let first = slot & !1;
-        self.cache[first + 1].set(self.cache[first].replace(key));
+        self.cache[slot + 1].set(self.cache[slot].replace(key));
     }
 
     /// Drops every chain that this thread knows.
@@ -310,6 +315,9 @@ impl Thread {
         current.task.held.is_empty() && current.outer.is_empty()
     }
 
+    // On the path of every hook but the fastest, and large: its frame holds a whole state.
+    #[cold]
+    #[inline(never)]
     fn create() -> Option<&'static Thread> {
         // First: what is locked while the state is being made is not watched.
         STATE.set(&raw const AWAY.0);

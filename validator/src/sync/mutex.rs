@@ -34,7 +34,7 @@ impl RawMutex {
         unsafe { self.inner.raw() }
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn lock_as(&self, how: Acquire<'_>) {
         let raw = self.inner();
@@ -213,7 +213,7 @@ impl<T: ?Sized> Mutex<T> {
         self.lock_as(Acquire::WRITE.subclass(subclass))
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn lock_as(&self, how: Acquire<'_>) -> MutexGuard<'_, T> {
         self.raw_lock().lock_as(how);

@@ -178,7 +178,7 @@ impl<T: ?Sized> ReentrantMutex<T> {
     }
 
     /// The hook before an acquisition that may wait.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn before(&self, how: Acquire<'_>) {
         if crate::ENABLED && !self.0.is_owned_by_current_thread() {
@@ -187,7 +187,7 @@ impl<T: ?Sized> ReentrantMutex<T> {
     }
 
     /// Runs a try, and if it was successful and the outermost one, the hook. If that unwinds, the guard unlocks.
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     fn after<G>(&self, attempt: impl FnOnce() -> Option<G>) -> Option<G> {
         let outermost = crate::ENABLED && !self.0.is_owned_by_current_thread();

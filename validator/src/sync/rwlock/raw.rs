@@ -25,7 +25,7 @@ impl RawRwLock {
         RawRwLock { map: OwnedMap::new(map), inner: <parking_lot::RawRwLock as lock_api::RawRwLock>::INIT }
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn read_as(&self, how: Acquire<'_>) {
         let raw = &self.inner;
@@ -37,14 +37,14 @@ impl RawRwLock {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn upgradable_as(&self, how: Acquire<'_>) {
         let raw = &self.inner;
         hook::acquire_with(&self.map, how, || raw.try_lock_upgradable(), || raw.lock_upgradable());
     }
 
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub(super) fn write_as(&self, how: Acquire<'_>) {
         let raw = &self.inner;
