@@ -5,7 +5,6 @@
 //! `cargo bench --bench locks` and `cargo bench --bench locks --features lockdep`. The times are per pair of lock and
 //! unlock; what counts is the ratio of `ours` to `bare` within one group of one run.
 
-use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -13,95 +12,46 @@ use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use lockdep::{LockClass, Stacks, Validator};
 
+mod common;
+
+use common::{
+    BareMutex, BareRead, BareReentrant, BareTry, BareWrite, Lock, Nest, OurMutex, OurRead, OurReentrant,
+    OurTry, OurWrite, nest_of, new_nest,
+};
+
 const MODE: &str = if lockdep::ENABLED { "on" } else { "off" };
 
-/// Eight classes, so that eight locks can be nested in one order.
-static CLASSES: [LockClass; 8] = [const { LockClass::new("bench") }; 8];
-
-/// What the two makers' locks have in common.
-trait Lock: Sync {
-    type Guard<'a>
-    where
-        Self: 'a;
-    fn take(&self) -> Self::Guard<'_>;
-    fn eight() -> [Self; 8]
-    where
-        Self: Sized;
-}
-
-macro_rules! lock {
-    ($name:ident, $inner:ty, $guard:ty, $method:ident, $make:expr) => {
-        struct $name($inner);
-        impl Lock for $name {
-            type Guard<'a> = $guard;
-            #[inline(always)]
-            fn take(&self) -> Self::Guard<'_> {
-                self.0.$method()
-            }
-            fn eight() -> [Self; 8] {
-                std::array::from_fn($make)
-            }
-        }
-    };
-}
-
-lock!(BareMutex, parking_lot::Mutex<u64>, parking_lot::MutexGuard<'a, u64>, lock, |_| {
-    BareMutex(parking_lot::Mutex::new(0))
-});
-lock!(OurMutex, lockdep::sync::Mutex<u64>, lockdep::sync::MutexGuard<'a, u64>, lock, |i| {
-    OurMutex(lockdep::sync::Mutex::with_class(&CLASSES[i], 0))
-});
-lock!(BareRead, parking_lot::RwLock<u64>, parking_lot::RwLockReadGuard<'a, u64>, read, |_| {
-    BareRead(parking_lot::RwLock::new(0))
-});
-lock!(OurRead, lockdep::sync::RwLock<u64>, lockdep::sync::RwLockReadGuard<'a, u64>, read, |i| {
-    OurRead(lockdep::sync::RwLock::with_class(&CLASSES[i], 0))
-});
-
-/// Takes these locks one under the other and lets them go in reverse.
-macro_rules! nest {
-    ($locks:expr, $($i:literal)*) => {{
-        $(let _guard = black_box(&$locks[$i]).take();)*
-    }};
-}
-
-fn nest_of<L: Lock>(depth: usize, locks: &[L; 8]) {
-    match depth {
-        1 => nest!(locks, 0),
-        4 => nest!(locks, 0 1 2 3),
-        _ => nest!(locks, 0 1 2 3 4 5 6 7),
-    }
-}
-
 fn nested<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, depth: usize) {
-    let locks = L::eight();
+    let locks = new_nest::<L>();
     group.throughput(Throughput::Elements(depth as u64));
     group.bench_function(BenchmarkId::new(name, depth), |b| b.iter(|| nest_of(depth, &locks)));
 }
 
-/// Lock and unlock at depth 1, 4 and 8.
+/// Lock and unlock at these depths, the bare lock and ours.
+fn compare<B: Lock, O: Lock>(c: &mut Criterion, name: &str, depths: &[usize]) {
+    let mut group = c.benchmark_group(format!("{name}, validator {MODE}"));
+    for &depth in depths {
+        nested::<B>(&mut group, "bare", depth);
+        nested::<O>(&mut group, "ours", depth);
+    }
+    group.finish();
+}
+
 fn depths(c: &mut Criterion) {
-    let mut group = c.benchmark_group(format!("mutex, validator {MODE}"));
-    for depth in [1, 4, 8] {
-        nested::<BareMutex>(&mut group, "bare", depth);
-        nested::<OurMutex>(&mut group, "ours", depth);
-    }
-    group.finish();
-    let mut group = c.benchmark_group(format!("rwlock read, validator {MODE}"));
-    for depth in [1, 4] {
-        nested::<BareRead>(&mut group, "bare", depth);
-        nested::<OurRead>(&mut group, "ours", depth);
-    }
-    group.finish();
+    compare::<BareMutex, OurMutex>(c, "mutex", &[1, 4, 8, 16]);
+    compare::<BareTry, OurTry>(c, "mutex try_lock", &[1, 4]);
+    compare::<BareRead, OurRead>(c, "rwlock read", &[1, 4]);
+    compare::<BareWrite, OurWrite>(c, "rwlock write", &[1, 4]);
+    compare::<BareReentrant, OurReentrant>(c, "reentrant mutex", &[1, 4]);
 }
 
 /// Two locks, the first released first, as a tuple of guards does.
 fn first_released_first(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("pair released in order, validator {MODE}"));
     group.throughput(Throughput::Elements(2));
-    let bare = BareMutex::eight();
+    let bare = new_nest::<BareMutex>();
     group.bench_function("bare", |b| b.iter(|| drop((bare[0].take(), bare[1].take()))));
-    let ours = OurMutex::eight();
+    let ours = new_nest::<OurMutex>();
     group.bench_function("ours", |b| b.iter(|| drop((ours[0].take(), ours[1].take()))));
     group.finish();
 }
@@ -128,7 +78,7 @@ fn in_threads(threads: usize, work: impl Fn(usize) + Sync) -> Duration {
 /// Nests of four in several threads, each with locks of its own (of the same classes).
 fn threads(c: &mut Criterion) {
     fn run<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, threads: usize) {
-        let locks: Vec<[L; 8]> = (0..threads).map(|_| L::eight()).collect();
+        let locks: Vec<Nest<L>> = (0..threads).map(|_| new_nest()).collect();
         group.throughput(Throughput::Elements(4));
         group.bench_function(BenchmarkId::new(name, threads), |b| {
             b.iter_custom(|rounds| {
