@@ -46,7 +46,7 @@ pub struct EdgeId(pub(crate) u32);
 pub struct StackId(pub u32);
 
 /// How the earlier lock of a dependency is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hold {
     /// By a writer.
     Exclusive,
@@ -71,7 +71,7 @@ impl Hold {
 }
 
 /// Whom the task that takes the later lock of a dependency waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wait {
     /// Everybody (a reader: by way of a waiting writer).
     Everybody,
@@ -105,7 +105,7 @@ impl Wait {
 }
 
 /// Who at the two ends of a dependency can block whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Strength {
     /// How the earlier lock is held.
     pub hold: Hold,

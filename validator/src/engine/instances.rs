@@ -11,8 +11,8 @@
 //! is a new lock. When a lock goes away, whoever came before it now comes before whoever came after it: no
 //! evidence is lost.
 //!
-//! Invariants: the graph has no strong cycle; an edge stands in the successors of its source and in the
-//! predecessors of its target; a node without edges is not kept.
+//! Invariants: the graph has no strong cycle; an edge stands in the successors of its source, which are sorted (a lock
+//! may come before thousands), and in the predecessors of its target; a node without edges is not kept.
 //!
 //! Kernel counterpart: none. The kernel has only the class rule, which is silent once a subclass is named
 //! (`lockdep-facts` §6.2, case X6).
@@ -53,8 +53,16 @@ type State = (LockId, Wait);
 
 #[derive(Debug, Default)]
 struct Node {
+    /// By later lock and strength.
     successors: Vec<Nesting>,
     predecessors: Vec<LockId>,
+}
+
+impl Node {
+    /// Where the nesting with this later lock and strength is among the successors, or where it belongs.
+    fn find(&self, to: LockId, strength: Strength) -> Result<usize, usize> {
+        self.successors.binary_search_by_key(&(to, strength), |known| (known.to.0, known.strength))
+    }
 }
 
 /// The orders of all locks of one engine.
@@ -105,10 +113,10 @@ impl Instances {
     /// Records a nesting, or gives the known nestings that lead from its later lock back to its earlier one.
     fn learn(&mut self, nesting: &Nesting) -> Option<Vec<Nesting>> {
         let (from, to) = (nesting.from.0, nesting.to.0);
-        if let Some(known) = self.nodes.get_mut(&from).and_then(|node| {
-            node.successors.iter_mut().find(|known| known.to.0 == to && known.strength == nesting.strength)
-        }) {
-            known.tasks.add(&nesting.tasks);
+        if let Some(node) = self.nodes.get_mut(&from)
+            && let Ok(at) = node.find(to, nesting.strength)
+        {
+            node.successors[at].tasks.add(&nesting.tasks);
             return None;
         }
         if let Some(path) = self.find_path(nesting) {
@@ -122,7 +130,10 @@ impl Instances {
         self.nestings += 1;
         let (from, to) = (nesting.from.0, nesting.to.0);
         self.nodes.entry(to).or_default().predecessors.push(from);
-        self.nodes.entry(from).or_default().successors.push(nesting);
+        let node = self.nodes.entry(from).or_default();
+        if let Err(at) = node.find(to, nesting.strength) {
+            node.successors.insert(at, nesting);
+        }
     }
 
     /// A shortest strong path from the later lock of `closing` to its earlier one.
@@ -232,6 +243,10 @@ impl Instances {
             assert!(
                 !node.successors.is_empty() || !node.predecessors.is_empty(),
                 "internal error: {lock:?} is in no order"
+            );
+            assert!(
+                node.successors.is_sorted_by_key(|known| (known.to.0, known.strength)),
+                "internal error: the successors of {lock:?} are not sorted"
             );
             for nesting in &node.successors {
                 assert!(

@@ -169,13 +169,22 @@ impl LockMap {
 
     /// Gives the lock its number, on first use.
     pub(crate) fn identify(&self) -> LockId {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
+        self.identify_as(|| LockMap::numbers(1))
+    }
+
+    /// The same, with a number that was set aside.
+    pub(crate) fn identify_as(&self, number: impl FnOnce() -> u32) -> LockId {
         if self.lock_id() == LockId::UNKNOWN {
-            let id = NEXT.fetch_add(1, Ordering::Relaxed);
             // Another thread may have been first; then its number stands, and this one is never used.
-            let _ = self.id.compare_exchange(0, id, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = self.id.compare_exchange(0, number(), Ordering::Relaxed, Ordering::Relaxed);
         }
         self.lock_id()
+    }
+
+    /// Sets so many numbers aside, and gives the first.
+    pub(crate) fn numbers(count: u32) -> u32 {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        NEXT.fetch_add(count, Ordering::Relaxed)
     }
 
     pub(crate) fn is_checked(&self) -> bool {
@@ -236,6 +245,9 @@ pub fn acquire(map: &LockMap, how: Acquire<'_>) {
 #[inline(never)]
 #[track_caller]
 fn acquire_slowly(map: &LockMap, how: Acquire<'_>) {
+    if Thread::acquire_nearly_known(map, how, Place::caller()) {
+        return;
+    }
     if how.subclass >= SUBCLASSES {
         let subclass = how.subclass;
         raise(slow::event(map, Place::caller(), |instance, class, place| Event::BadSubclass {

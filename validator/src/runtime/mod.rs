@@ -165,10 +165,8 @@ impl Inner {
 
     /// The class of a lock at a subclass, registered on first use.
     fn class_of(&self, map: &LockMap, subclass: u8) -> ClassId {
-        let word = map.cached();
-        #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
-        if subclass == 0 && word as u32 == self.epoch {
-            return Bits::from_word(word).class();
+        if subclass == 0 && self.has_named(map) {
+            return Bits::from_word(map.cached()).class();
         }
         let class = self.class_of_key(map.key(), subclass);
         if subclass == 0 {
@@ -181,7 +179,18 @@ impl Inner {
         class
     }
 
-    /// The same, for a key: one more lock of it, or one that this validator has not seen lately.
+    /// True if the lock bears a word of this validator.
+    #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
+    fn has_named(&self, map: &LockMap) -> bool {
+        map.cached() as u32 == self.epoch
+    }
+
+    /// True if more than one lock of this class was met, so that one more changes nothing.
+    fn has_many(&self, map: &LockMap) -> bool {
+        !map.is_dynamic() && self.keys.get(&(map.key().address(), 0)).is_some_and(|known| known.many)
+    }
+
+    /// The class of a key, registered on first use: one more lock of it, or one that this validator has not seen lately.
     fn class_of_key(&self, key: Key, subclass: u8) -> ClassId {
         let known = self.keys.get(&(key.address(), subclass)).map(|entry| *entry);
         match known {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use super::contention;
 use super::fork::Pass;
 pub(crate) use super::sink::Verdict;
-use super::thread::{Current, Thread};
+use super::thread::{Current, Thread, objects_key};
 use super::{CleanChain, Inner, RecordedOp, Seen, VALIDATORS};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
@@ -45,8 +45,13 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     if task.held.capacity() < HELD_RESERVED {
         task.reserve(HELD_RESERVED);
     }
+    let new = !validator.has_named(map);
+    let class = validator.class_of(map, how.subclass.min(SUBCLASSES - 1));
+    if new && validator.has_many(map) {
+        thread.remember_name(map);
+    }
     let acq = Acquisition {
-        class: validator.class_of(map, how.subclass.min(SUBCLASSES - 1)),
+        class,
         instance: map.instance(),
         lock: map.identify(),
         mode: how.mode,
@@ -63,9 +68,9 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     let bits = task.bits(&acq);
     let key = if task.merges(bits) { task.key } else { mix(task.key, bits.word()) };
     let nest_held = acq.nest.is_none_or(|nest| task.holds(nest));
-    let known = || {
-        validator.is_clean(thread, Seen::now(task), key) || thread.is_known(objects_key(task, key, acq.lock))
-    };
+    let objects = objects_key(task, key, acq.lock);
+    // What this thread knows first: the set of clean chains is shared.
+    let known = || thread.is_known(objects) || validator.is_clean(thread, Seen::now(task), key);
     let clean = nest_held && (task.merges(bits) || known());
     if clean && !acq.sync {
         let entry = HeldLock {
@@ -81,7 +86,6 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         task.push(entry, key);
         return None;
     }
-    let objects = objects_key(task, key, acq.lock);
     let outcome = validator.engine.lock().step(task, Event::Acquire(acq));
     if outcome.per_instance {
         validator.nests_instances.store(true, Ordering::Relaxed);
@@ -94,12 +98,6 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     }
     drop(gate);
     deliver(&validator, outcome)
-}
-
-/// The key of a chain together with the objects in it, for chains whose verdict depends on them.
-fn objects_key(task: &Task, key: ChainKey, new: LockId) -> ChainKey {
-    let held = task.held.iter().map(|held| held.lock);
-    held.chain([new]).fold(mix(key, u64::MAX), |key, lock| mix(key, u64::from(lock.0)))
 }
 
 /// A lock goes away.

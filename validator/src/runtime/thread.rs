@@ -4,7 +4,7 @@
 //! The fast path is [`Thread::acquire_known`], in five hops: this thread's state through one thread-local pointer;
 //! the class, if the lock's word bears this thread's stamp; the key of the chain with the lock; that key in the
 //! cache; one push. It takes no lock, writes no shared memory and calls nothing that could come back here.
-//! Everything else goes through [`Thread::enter`], which marks the thread busy: while it is busy, hooks do nothing,
+//! [`Thread::acquire_nearly_known`] is next: the same push, after a word more to look up. Everything else goes through [`Thread::enter`], which marks the thread busy: while it is busy, hooks do nothing,
 //! so locks taken by the allocator, by a sink or by the validator's own tools are not watched and cannot recurse.
 //!
 //! The **stamp** is the epoch of the validator that watches, or [`NEVER`] while the fast path is shut: the thread is
@@ -23,6 +23,7 @@
 //! ([`Thread::settle`]).
 
 use std::cell::{Cell, UnsafeCell};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ use crate::engine::HeldLock;
 use crate::engine::task::{Bits, ChainKey, Task, mix};
 use crate::event::{Mode, Place};
 use crate::hook::{Acquire, Holding, LockMap};
-use crate::ids::Instance;
+use crate::ids::{Instance, LockId};
 use crate::limits::{CHAIN_CACHE_SLOTS, HELD_RESERVED};
 
 /// The thread is inside the validator.
@@ -73,6 +74,9 @@ static FRESH: Lone = Lone(Head::new(ALONE));
 /// The head of a thread that is making its state, or has ended: not watched.
 static AWAY: Lone = Lone(Head::new(ALONE));
 
+/// So many class keys a thread remembers for the next lock of the class.
+const NAMES: usize = 16;
+
 /// A thread's state.
 #[repr(C)]
 pub(crate) struct Thread {
@@ -83,6 +87,10 @@ pub(crate) struct Thread {
     entries: Cell<u64>,
     current: UnsafeCell<Current>,
     cache: [Cell<ChainKey>; CHAIN_CACHE_SLOTS],
+    /// Class keys, and the word that their locks bear.
+    names: [Cell<(usize, u64)>; NAMES],
+    /// Numbers set aside for new locks.
+    numbers: Cell<Range<u32>>,
 }
 
 /// The binding in force: who watches, and what the thread holds.
@@ -142,6 +150,25 @@ impl Thread {
     /// The whole of a known acquisition. False: nothing was done, the slow path must.
     #[inline]
     pub(crate) fn acquire_known(map: &LockMap, how: Acquire<'_>, place: Place) -> bool {
+        Thread::acquire_if(map, how, place, |thread, _, key| thread.is_known(key))
+    }
+
+    /// The same for what this thread knows in a less handy form: the first use of one more lock of a class, and a chain
+    /// whose verdict depends on the objects in it. It touches nothing that is shared, either.
+    pub(crate) fn acquire_nearly_known(map: &LockMap, how: Acquire<'_>, place: Place) -> bool {
+        (Thread::name(map) && Thread::acquire_known(map, how, place))
+            || Thread::acquire_if(map, how, place, |thread, task, key| {
+                thread.is_known(objects_key(task, key, map.lock_id()))
+            })
+    }
+
+    #[inline(always)]
+    fn acquire_if(
+        map: &LockMap,
+        how: Acquire<'_>,
+        place: Place,
+        is_clean: impl FnOnce(&Thread, &Task, ChainKey) -> bool,
+    ) -> bool {
         let word = map.cached();
         #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
         if word as u32 != Thread::head().stamp.get() || how.subclass != 0 || how.sync || how.nest.is_some() {
@@ -154,7 +181,7 @@ impl Thread {
         let task = unsafe { &mut (*thread.current.get()).task };
         let bits = Bits::from_word(word ^ thread.flip.get()).taken(how.mode, how.trylock);
         let key = mix(task.key, bits.word());
-        if !thread.is_known(key) || !task.has_room() {
+        if !is_clean(thread, task, key) || !task.has_room() {
             return false;
         }
         let entry = HeldLock {
@@ -169,6 +196,45 @@ impl Thread {
         };
         task.push(entry, key);
         true
+    }
+
+    /// Gives a new lock the word of its class, if this thread has lately met two others of the class.
+    fn name(map: &LockMap) -> bool {
+        let Some(thread) = Thread::get() else { return false };
+        let address = map.key().address();
+        let (known, word) = thread.names[Self::name_slot(address)].get();
+        #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
+        if known != address || word as u32 != thread.head.stamp.get() || map.cached() == word {
+            return false;
+        }
+        // Before the word that lets the fast path use the lock.
+        map.identify_as(|| thread.next_number());
+        map.remember(word);
+        true
+    }
+
+    /// A number for a lock, from those that this thread has set aside.
+    fn next_number(&self) -> u32 {
+        const ASIDE: u32 = 64;
+        let mut numbers = self.numbers.take();
+        let number = numbers.next().unwrap_or_else(|| {
+            let first = LockMap::numbers(ASIDE);
+            numbers = first.wrapping_add(1)..first.wrapping_add(ASIDE);
+            first
+        });
+        self.numbers.set(numbers);
+        number
+    }
+
+    /// Remembers the word of a lock for the next one of its class.
+    pub(super) fn remember_name(&self, map: &LockMap) {
+        let address = map.key().address();
+        self.names[Self::name_slot(address)].set((address, map.cached()));
+    }
+
+    /// Class keys are statics, and some words apart.
+    const fn name_slot(address: usize) -> usize {
+        (address >> 4) & (NAMES - 1)
     }
 
     /// True if the topmost lock is this one. False: it may lie deeper, or the fast path is shut.
@@ -348,6 +414,8 @@ impl Thread {
                 since: Vec::new(),
             }),
             cache: [const { Cell::new(0) }; CHAIN_CACHE_SLOTS],
+            names: [const { Cell::new((0, 0)) }; NAMES],
+            numbers: Cell::new(0..0),
         };
         thread.settle(flags);
         thread
@@ -411,6 +479,12 @@ fn flags_for(validator: &Inner) -> u8 {
     }
     let flag = |on, flag| if on { flag } else { 0 };
     flag(record, RECORD) | flag(contention, MEASURE)
+}
+
+/// The key of a chain together with the objects in it, for chains whose verdict depends on them.
+pub(super) fn objects_key(task: &Task, key: ChainKey, new: LockId) -> ChainKey {
+    let held = task.held.iter().map(|held| held.lock);
+    held.chain([new]).fold(mix(key, u64::MAX), |key, lock| mix(key, u64::from(lock.0)))
 }
 
 /// This thread, marked busy until this is dropped.
