@@ -209,8 +209,12 @@ fn gem_prime_import(world: &World) -> Outcome {
     expect_eq("the copy", run_job(world, gpu, programs.job(jc, &[target, import]))?, None)?;
     expect_eq("what was copied", first_bytes(world, gpu, target)?, [0, 0, 0, 33])?;
     world.init.munmap(cpu, super::world::BYTES)?;
+    // A job has the last reference to the import: the scheduler gives it up.
+    let waits = programs.load(init, |chain| chain.gate(1));
+    init.panfrost_submit(gpu, &programs.job(waits, &[import]))?;
     init.gem_close(gpu, import)?;
     init.close(kms)?;
+    world.kernel.panfrost().hw.open_gate(1);
     close_gpu(world, gpu, &programs)
 }
 

@@ -8,6 +8,7 @@
 //! Every scenario ends with no lock held, every object freed and no work put off, or it fails.
 #![forbid(unsafe_code)]
 
+mod displays;
 mod fastrpc;
 mod gpu;
 mod heaps;
@@ -162,6 +163,7 @@ pub fn registry() -> Vec<Scenario> {
         fastrpc::SCENARIOS,
         i915::SCENARIOS,
         lima::SCENARIOS,
+        displays::SCENARIOS,
         kunit::SCENARIOS,
     ]
     .concat()
