@@ -15,6 +15,24 @@
 //! In P2 the core asserts at each entry into an exporter's `mmap` that this task does not hold the lock
 //! (`enter_exporter_mmap`); in P1 the exporters assert that it does.
 //!
+//! # Locking
+//!
+//! | lock | kind | protects |
+//! |---|---|---|
+//! | the buffer's reservation lock ([`super::resv`]) | ww mutex | attachments; since P1 mappings, too |
+//! | `&dmabuf->lock` | mutex | P0: the kernel mapping; some exporters take it for the others |
+//! | `&dmabuf->name_lock` | spinlock | the name |
+//! | `&dmabuf->poll` | wait queue, irq-safe | who waits in [`super::poll`] |
+//! | `debugfs_list_mutex` (P0: `db_list.lock`) | mutex | the list of all buffers |
+//!
+//! * `&dev->mutex`, `&dev->object_name_lock` → `debugfs_list_mutex` (P1, P2): drivers export under a lock of their own
+//! * `&dev->mutex`, `&dev->object_name_lock` → `db_list.lock` (P0): the same
+//! * `debugfs_list_mutex` → `reservation_ww_class_mutex` (P1, P2): debugfs shows all buffers
+//! * `db_list.lock` → `reservation_ww_class_mutex` (P0): the same
+//! * `reservation_ww_class_mutex` → `&dmabuf->name_lock`: and their names
+//!
+//! A release is deferred, so it happens under no lock.
+//!
 //! The file is the only reference count: a [`DmaBuf`] is a counted reference to it. Its release is deferred, as
 //! any file's, and runs from the directory entry.
 //!

@@ -11,6 +11,12 @@
 //! signals it from an interrupt, to keep the parts' locks out).
 //!
 //! Kernel counterpart: `drivers/dma-buf/dma-fence.c`, `dma-fence-array.c`, `dma-fence-unwrap.c`.
+//!
+//! # Locking
+//!
+//! A fence has the lock that its owner gives it. Fences of nobody have `dma_fence_stub_lock`; an array has `&array->lock`,
+//! which is taken by nobody else. Under a fence's lock its callbacks run, with what they take: see [`super::poll`] and the
+//! [scheduler](crate::drm::sched).
 
 use core::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};

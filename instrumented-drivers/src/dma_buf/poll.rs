@@ -4,6 +4,13 @@
 //!
 //! Each direction arms one callback on the first pending fence and holds a reference to the file until the callback
 //! has run. The callback runs in the signalling of a fence, with the fence's lock held.
+//!
+//! # Locking
+//!
+//! * `reservation_ww_class_mutex` → `&dmabuf->poll`: a direction is armed
+//! * `reservation_ww_class_mutex` → `&fence->lock` → `&dmabuf->poll`: the callback is put on a fence; it runs under the
+//!   fence's lock
+//! * `&rq->lock` → `&dmabuf->poll`: the same for a request of Intel's graphics
 
 use std::sync::Arc;
 

@@ -10,6 +10,16 @@
 //!
 //! [`dma_resv_lockdep`] is the kernel's boot-time priming: it takes the locks once in the documented order, so that
 //! the first violation by any driver is found.
+//!
+//! # Locking
+//!
+//! `reservation_ww_class_mutex` is the lock, `reservation_ww_class_acquire` the context of those who take several. What the
+//! boot teaches, so that everything else has to fit:
+//!
+//! * `&mm->mmap_lock` → `reservation_ww_class_acquire` → `reservation_ww_class_mutex` → `fs_reclaim`: a page fault may take
+//!   reservation locks, and memory is asked for under them
+//! * `fs_reclaim` → `&mapping->i_mmap_rwsem`, `mmu_notifier_invalidate_range_start`: reclaim takes pages out of mappings
+//! * `mmu_notifier_invalidate_range_start` → `dma_fence_map`: and may wait for a device to do without them
 
 use std::sync::Arc;
 

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #![forbid(unsafe_code)]
 //! `struct sync_file`: a fence as a file descriptor. It is ready for reading once the fence is signalled.
+//!
+//! # Locking
+//!
+//! `&sync_file->wq` (wait queue, irq-safe) is taken by the callback on the fence, under the fence's lock; the queue of one
+//! sync file is inside no other lock here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

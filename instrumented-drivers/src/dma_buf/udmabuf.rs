@@ -17,6 +17,8 @@
 //! `begin_cpu_access` makes a table for the misc device at the first call, and nothing keeps two tasks from both making
 //! one: the first table is then lost. This is what the kernel does.
 //!
+//! * `&sb->s_type->i_mutex_key` → `fs_reclaim`: pages of a memfd are pinned
+//!
 //! Kernel counterpart: `drivers/dma-buf/udmabuf.c`.
 
 use std::sync::Arc;

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #![forbid(unsafe_code)]
 //! `struct drm_device` and what a driver says about itself.
+//!
+//! # Locking
+//!
+//! `&dev->object_name_lock` (mutex): global names, how many handles an object has, its dma-buf. What is taken inside is in
+//! [`super::prime`] and [`super::gem_handle`].
 
 use core::any::Any;
 use std::collections::BTreeMap;

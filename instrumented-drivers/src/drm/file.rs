@@ -3,6 +3,10 @@
 //! `struct drm_file`: one open file of a device, with its handles.
 //!
 //! Kernel counterpart: `drivers/gpu/drm/drm_file.c`.
+//!
+//! # Locking
+//!
+//! `&file_private->table_lock` (spinlock): the handles of a file. It is a leaf.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,7 +2,13 @@
 #![forbid(unsafe_code)]
 //! Handles and global names of GEM objects.
 //!
-//! Lock order: `prime.lock` → `object_name_lock` → `table_lock`; never one of them inside a reservation lock.
+//! # Locking
+//!
+//! Neither `&dev->object_name_lock` nor `&prime_fpriv->lock` is ever taken inside a reservation lock.
+//!
+//! * `&dev->object_name_lock` → `&file_private->table_lock`: an object gets a handle; its driver is told without the first
+//! * `&prime_fpriv->lock` → `&node->vm_lock`: an import gets one; from here on its file may map the object
+//! * `&prime_fpriv->lock` → `fs_reclaim`: and so may the driver, which is told under this lock
 //!
 //! Kernel counterpart: `drivers/gpu/drm/drm_gem.c`.
 

@@ -15,6 +15,23 @@
 //! | `get_pages_sgt` | takes `pages_lock` | takes the reservation lock |
 //! | free (own pages) | takes `pages_lock` if there are pages | takes the reservation lock |
 //!
+//! # Locking
+//!
+//! In A: `&shmem->pages_lock` (mutex) for the pages, `&shmem->vmap_lock` (mutex) for the kernel mapping. Else the object's
+//! reservation lock for both.
+//!
+//! * `&mm->mmap_lock` → `reservation_ww_class_mutex` (P1): the core maps (A), or the helper (the others)
+//! * `&mm->mmap_lock` → `reservation_ww_class_mutex` (P0, P2 × B0, B, C): a program maps
+//! * `&mm->mmap_lock` → `&shmem->pages_lock` (A): the same
+//! * `&mm->mmap_lock/1` → `reservation_ww_class_mutex` (B0, B, C): fork, where the child's address space is locked, too
+//! * `&mm->mmap_lock/1` → `&shmem->pages_lock` (A): the same
+//! * `reservation_ww_class_mutex` → `&shmem->vmap_lock` → `&shmem->pages_lock` → `fs_reclaim` (A): an object is mapped for
+//!   the kernel by somebody who holds the first lock
+//! * `reservation_ww_class_mutex` → `&shmem->pages_lock` (A): an importer maps it, or P1's core for a program
+//! * `&dmabuf->lock` → `&shmem->vmap_lock` (P0 × A): the kernel maps an exported buffer
+//! * `&shmem->vmap_lock` → `&dmabuf->lock` (P0 × A): and an imported one. Together with the line before a cycle
+//! * `&shmem->pages_lock` → `&mapping->i_mmap_rwsem`, `&mgr->vm_lock` (A): a purge
+//!
 //! An imported object forwards `mmap` and `vmap` to the buffer it came from.
 //!
 //! State: `madv` is 0 (needed), positive (the driver does not need the content) or negative (purged, for good). The

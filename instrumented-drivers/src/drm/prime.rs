@@ -9,6 +9,17 @@
 //! The exported buffer holds its object and the object (while it has handles) its buffer; closing the last handle
 //! breaks the circle.
 //!
+//! # Locking
+//!
+//! `&prime_fpriv->lock` (mutex): which handle of the file belongs to which buffer.
+//!
+//! * `&prime_fpriv->lock` → `&dev->object_name_lock`: export and import
+//! * `&dev->object_name_lock` → `reservation_ww_class_mutex`: an import attaches and maps
+//! * `&dev->object_name_lock` → `&dmabuf->lock` (P0): and some exporters map under the buffer's mutex
+//! * `&prime_fpriv->lock` → `reservation_ww_class_mutex` (B0, B, C): drivers with page tables take the pages of an object
+//!   that gets a handle
+//! * `&prime_fpriv->lock` → `&shmem->pages_lock` (A): the same
+//!
 //! Kernel counterpart: `drivers/gpu/drm/drm_prime.c`.
 
 use std::collections::BTreeMap;

@@ -3,6 +3,11 @@
 //! Synchronisation objects: a place for a fence that has a handle in an open file. A job's fence is put into one, and a
 //! later job waits for what is in it.
 //!
+//! # Locking
+//!
+//! `&file_private->syncobj_table_lock` (spinlock): the handles of a file. `&syncobj->lock` (spinlock): the fence in an object.
+//! Both are leaves.
+//!
 //! Kernel counterpart: `drivers/gpu/drm/drm_syncobj.c`. Not modelled: timelines, waiting for a fence that is not there
 //! yet.
 

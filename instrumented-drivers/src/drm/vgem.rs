@@ -8,6 +8,13 @@
 //! none. This is what the kernel does.
 //!
 //! Kernel counterpart: `drivers/gpu/drm/vgem/`.
+//!
+//! # Locking
+//!
+//! `&vfile->fence_mutex` (mutex): the fences of a file. `&fence->lock` (spinlock, irq-safe): one for each fence. Under the
+//! latter a timer or a program signals, and callbacks run ([`crate::dma_buf::poll`]).
+//!
+//! * `reservation_ww_class_mutex` → `&fence->lock`: whether an attached fence is signalled, and callbacks on it
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,6 +2,14 @@
 #![forbid(unsafe_code)]
 //! Fake offsets: where in a device's file a buffer object is mapped, and which open files may do that.
 //!
+//! # Locking
+//!
+//! `&mgr->vm_lock` (rwlock): the offsets of a device. `&node->vm_lock` (rwlock): who may map an object. Both are leaves.
+//!
+//! * `&mm->mmap_lock` → `&mgr->vm_lock`, `&node->vm_lock`: a program maps a device's file
+//! * `reservation_ww_class_mutex` → `&mgr->vm_lock`: an object is purged, and nobody can map it any more
+//! * `fs_reclaim` → `&mgr->vm_lock`: the same, because memory is short
+//!
 //! Kernel counterpart: `drivers/gpu/drm/drm_vma_manager.c`.
 
 use std::collections::BTreeMap;

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 //! `vivid`: a camera without hardware. Its thread fills the buffers with a test pattern, frame after frame.
 //!
+//! # Locking
+//!
 //! | lock | kind | protects |
 //! |---|---|---|
 //! | `&dev->mutex` | mutex | the device; it is the queue's lock too |
@@ -9,6 +11,8 @@
 //!
 //! The thread only tries the mutex: who stops the stream holds it and waits for the thread to end. It fills the buffer
 //! in its own context and gives it back as a device would, in a softirq.
+//!
+//! * `&dev->mutex` → `&dev->slock`: a buffer is queued, or the stream ends
 //!
 //! # Time
 //!

@@ -20,7 +20,9 @@
 //! | `mmap` | P1: reservation lock | nothing |
 //! | `release` | nothing | nothing |
 //!
-//! Order: reservation lock → `buffer->lock` → `fs_reclaim`.
+//! * `reservation_ww_class_mutex` → `&buffer->lock` (P1, P2): a buffer is mapped for the kernel
+//! * `&dmabuf->lock` → `&buffer->lock` (P0): the same
+//! * `&buffer->lock` → `fs_reclaim`: such a mapping needs memory
 //!
 //! Kernel counterpart: `drivers/dma-buf/dma-heap.c`, and what both heaps do alike.
 

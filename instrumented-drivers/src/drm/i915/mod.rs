@@ -28,8 +28,15 @@
 //! | `free` | nothing | in a work item: `vm->mutex`; an import takes the reservation lock to unmap, and again to detach |
 //! | shrinker | `fs_reclaim` | `obj_lock`; **tries** the reservation lock and `vm->mutex` |
 //!
-//! Order: `mmap_lock` → context → reservation lock → { `vm->mutex`, `fs_reclaim` }. Memory is never asked for under
-//! `vm->mutex`: the first open records that reclaim may take it.
+//! Memory is never asked for under `&vm->mutex`: the first open records that reclaim may take it. A request's fence has
+//! `&rq->lock` (spinlock, irq-safe), a name that it shares with the scheduler's run queue.
+//! `(work_completion)(&i915->mm.free_work)` on `(wq_completion)i915` frees objects.
+//!
+//! * `reservation_ww_class_mutex` → `&vm->mutex`, `&i915->mm.obj_lock`: an object is bound; its pages can be given back
+//! * `reservation_ww_class_mutex` → `&rq->lock`: whether an object is in use
+//! * `fs_reclaim` → `&vm->mutex`, `&i915->mm.obj_lock`: the shrinker; it tries the reservation lock, and the first of these
+//! * `(wq_completion)i915` → `(work_completion)(&i915->mm.free_work)`: the end of an object
+//! * `(work_completion)(&i915->mm.free_work)` → `reservation_ww_class_mutex`, `&vm->mutex`: its pages go, its binding
 //!
 //! Kernel counterpart: `drivers/gpu/drm/i915/gem/`. Not modelled: user memory as objects, several address spaces, the
 //! reset lock, the anonymous file that mappings belong to. An object has one kind of mapping, the one asked for first.

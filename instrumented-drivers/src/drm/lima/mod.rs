@@ -27,8 +27,24 @@
 //! | `lima_sched_free_job` | the scheduler's work item | `bo->lock`, `vm->lock`; the last reference frees the object |
 //! | `lima_ctx_free` | nothing | `mgr->lock`; under it the end of the context, which waits for its jobs |
 //!
-//! Order: `mgr->lock` → the scheduler's locks; `error_task_list_lock` → { `bo->lock` → `vm->lock`, reservation lock } →
-//! `fs_reclaim`.
+//! Its queues are `(wq_completion)gp` and `(wq_completion)pp`; `(work_completion)(&pipe->recover_work)` lets a heap grow.
+//!
+//! * `&bo->lock` → `&vm->lock` → `fs_reclaim`: an object gets an address; allocator and page table need memory
+//! * `&mgr->lock` → `&entity->lock`, `&x->wait`: a context ends, and its jobs are waited for
+//! * `&pipe->fence_lock` → `&fence->lock`: an interrupt signals a job's fence
+//! * `(wq_completion)gp`, `(wq_completion)pp` → `(work_completion)(&sched->work_run_job)`,
+//!   `(work_completion)(&sched->work_free_job)`: the scheduler
+//! * `(work_completion)(&sched->work_run_job)` → `&bo->lock`, `&pipe->fence_lock`: the heap's address; a fence that is
+//!   signalled already
+//! * `(work_completion)(&sched->work_free_job)` → `&bo->lock`: a job's addresses are given up
+//! * `(wq_completion)events` → `(work_completion)(&pipe->recover_work)` → `&bo->lock`: a heap grows
+//! * `(work_completion)(&pipe->recover_work)` → `reservation_ww_class_mutex` (B0, B, C): and gets its pages
+//! * `(work_completion)(&pipe->recover_work)` → `&shmem->pages_lock` (A): the same
+//! * `(wq_completion)events` → `(work_completion)(&(&sched->work_tdr)->work)` → `&pipe->fence_lock`: a job took too long
+//! * `(work_completion)(&(&sched->work_tdr)->work)` → `&dev->error_task_list_lock` → `&bo->lock`: it is kept, with
+//!   addresses
+//! * `&dev->error_task_list_lock` → `reservation_ww_class_mutex` (P1, P2): and content, for which objects are mapped
+//! * `&dev->error_task_list_lock` → `&shmem->vmap_lock` (P0 × A): the same
 //!
 //! A heap grows in a work item that its job waits for, so that a fence depends on it: it allocates, and takes the reservation
 //! lock. The same is true of the memory that `run_job` asks for. Nothing in the kernel tells the validator.

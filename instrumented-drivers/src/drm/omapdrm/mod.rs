@@ -21,10 +21,13 @@
 //! | page fault | `mmap_lock` | `omap_obj->lock`, memory under it |
 //! | `free` | nothing | `list_lock`; then `omap_obj->lock`, and under it for an import the **exporter's** reservation lock |
 //!
-//! Order: reservation lock → `omap_obj->lock` → `fs_reclaim`. The last line of the table is the other way round. The two
-//! reservation locks are never the same one, but they are of one class: a kernel in which this device maps an
-//! exported object and frees an imported one has a cycle of classes. Nobody has reported it, for no such machine is
-//! tested with the validator on.
+//! * `reservation_ww_class_mutex` → `&omap_obj->lock` (P1, P2): another device maps
+//! * `&dev->object_name_lock` → `&omap_obj->lock` (P0): the same
+//! * `&mm->mmap_lock` → `&omap_obj->lock` → `fs_reclaim`: a page fault
+//!
+//! The last line of the table is the other way round, and no scenario does it. The two reservation locks are never the
+//! same one, but they are of one class: a kernel in which this device maps an exported object and frees an imported one
+//! has a cycle of classes. Nobody has reported it, for no such machine is tested with the validator on.
 //!
 //! Kernel counterpart: `drivers/gpu/drm/omapdrm/omap_gem.c`, `omap_gem_dmabuf.c`. Not modelled: the DMM's own locks,
 //! which are leaves, and the rotation of tiled buffers.

@@ -8,8 +8,32 @@
 //! on the driver's queue for resets, starts when a job takes too long. The hardware's fence, when it signals, calls
 //! back under its lock and signals the job's *finished* fence there.
 //!
-//! Lock order: entity lock → run queue lock. Callbacks run under the hardware's fence lock and take the locks of the
-//! scheduler's fences.
+//! # Locking
+//!
+//! | lock | kind | protects |
+//! |---|---|---|
+//! | `&entity->lock` | spinlock | which run queue an entity is in |
+//! | `&rq->lock` | spinlock | the entities of a run queue |
+//! | `&sched->job_list_lock` | spinlock | the jobs that the hardware has |
+//! | `&sched->job_scheduled` | wait queue | who waits until an entity is idle |
+//! | `&fence->lock` | spinlock, irq-safe | a job's two fences; taken in a callback, under the hardware's fence lock |
+//!
+//! Work items are locks, too: whoever waits for one needs what it takes. `(work_completion)(&sched->work_run_job)` and
+//! `(work_completion)(&sched->work_free_job)` are the scheduler's, `(work_completion)(&(&sched->work_tdr)->work)` looks after
+//! a job that takes too long, and `(work_completion)(&job->work)` ends one that was killed.
+//!
+//! * `reservation_ww_class_mutex` → `&entity->lock` → `&rq->lock`: the first job of an idle entity
+//! * `(work_completion)(&sched->work_run_job)` → `&entity->lock`, `&sched->job_scheduled`, `&x->wait`: a job is chosen and
+//!   taken out of its queue
+//! * `(work_completion)(&sched->work_run_job)` → `&sched->job_list_lock`, `fs_reclaim`: it is handed to the hardware
+//! * `(work_completion)(&sched->work_free_job)` → `&sched->job_list_lock`: a job is done
+//! * `(work_completion)(&(&sched->work_tdr)->work)` → `&sched->job_list_lock`, `&rq->lock`: all jobs are taken back
+//! * `(wq_completion)events` → `(work_completion)(&job->work)`: a file is closed whose jobs do not end
+//! * `(work_completion)(&job->work)` → `&fence->lock`: such a job's fences are signalled
+//! * `(work_completion)(&sched->work_free_job)` → `reservation_ww_class_mutex`: the last reference to an import goes with
+//!   a job
+//! * `(work_completion)(&job->work)` → `reservation_ww_class_mutex` (B0, B, C): and to an object
+//! * `(work_completion)(&job->work)`, `(work_completion)(&sched->work_free_job)` → `&shmem->pages_lock` (A): the same
 //!
 //! Kernel counterpart: `drivers/gpu/drm/scheduler/sched_main.c` of 6.12. Not modelled: several run queues, load
 //! balancing, statistics.

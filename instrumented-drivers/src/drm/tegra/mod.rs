@@ -24,7 +24,12 @@
 //! | `host1x_bo_pin` | nothing | with a cache: `cache->lock`, and under it for an import the exporter's reservation lock |
 //! | map for jobs | nothing | `fpriv->lock`, and under it the same |
 //!
-//! Order: { `fpriv->lock`, `cache->lock` } → reservation lock; `mm_lock` and `bo->lock` are leaves.
+//! * `&cache->lock`, `&fpriv->lock` → `reservation_ww_class_mutex`: an import is attached for the display, for a job
+//! * `&cache->lock`, `&fpriv->lock` → `&bo->lock`, `fs_reclaim`: what is kept about an object
+//! * `&fpriv->lock` → `&file_private->table_lock`: a job's objects are found by their handles
+//! * `&dev->object_name_lock` → `&tegra->mm_lock` → `fs_reclaim`: an import gets an address
+//!
+//! `&bo->lock` is a leaf.
 //!
 //! Kernel counterpart: `drivers/gpu/drm/tegra/gem.c`, `drm.c`, `plane.c`, `uapi.c`, `drivers/gpu/host1x/bus.c`. Modelled
 //! with an IOMMU domain of the driver's own, so memory is scattered pages. Not modelled: sync points; a job is done when

@@ -6,6 +6,12 @@
 //! of a VMA splits it first (the new half is opened, then the part that goes away is closed); fork opens each VMA
 //! under the parent's and then the child's `mmap_lock` (subclass 1).
 //!
+//! # Locking
+//!
+//! `&mm->mmap_lock` (rwsem): the VMAs. `&mapping->i_mmap_rwsem` (rwsem): who maps a file.
+//!
+//! * `&mm->mmap_lock` → `&mm->mmap_lock/1`: fork
+//!
 //! Kernel counterpart: `mm/mmap.c`, `mm/vma.c`, `kernel/fork.c`. Not modelled: the page table lock and `i_mmap_rwsem`
 //! around linking a VMA into its file (plain locks here, which the validator does not see), per-VMA locks, and
 //! allocations for the VMA itself.

@@ -10,9 +10,15 @@
 //! | `&q->done_lock` | spinlock, interrupts off | the list of filled buffers |
 //! | `&q->done_wq` | wait queue | who sleeps until a buffer is filled |
 //!
-//! Order: `q->lock` → `q->mmap_lock` → reservation lock; `q->lock` → `mmap_lock` (of the address space, to pin user
-//! memory) → `q->mmap_lock`. So `vb2_mmap` must never take `q->lock`, and `q->mmap_lock` must be dropped before user
-//! memory is touched. The table changes under both locks and is read under either.
+//! * `&dev->mutex` → `&q->mmap_lock`, `&q->done_lock`, `reservation_ww_class_mutex`: what a queue's ioctls take
+//! * `&dev->mutex` → `&mm->mmap_lock` → `&q->mmap_lock`: user memory is pinned under the first; a program that maps a
+//!   buffer has the second
+//! * `&q->mmap_lock` → `reservation_ww_class_mutex`: buffers are given up, and imported ones detached
+//! * `&q->mmap_lock` → `&dmabuf->lock` (P0): and unmapped for the kernel
+//! * `&q->mmap_lock` → `&q->done_wq`: who waits for a buffer that is given up is woken
+//!
+//! So `vb2_mmap` must never take `q->lock`, and `q->mmap_lock` must be dropped before user memory is touched. The table
+//! changes under both locks and is read under either.
 //!
 //! A program that waits in DQBUF has dropped `q->lock`; when it wakes up and has it back, everything may be different.
 //!

@@ -27,6 +27,10 @@
 //! No order between them: each is dropped before the next is taken. Giving up a map takes sleeping locks, so the
 //! interrupt that answers a call hands the call's last reference to a work item.
 //!
+//! * `(wq_completion)events` → `(work_completion)(&ctx->put_work)`: that one
+//! * `(work_completion)(&ctx->put_work)` → `reservation_ww_class_mutex`, `&fl->lock`, `&data->lock`, `&buf->lock`: a call's
+//!   maps are given up
+//!
 //! The assertion in `mmap` is what the patch series should have taken out here as everywhere else; the newest kernel has
 //! it still. [`Fix::FastrpcMmapAssert`](crate::policy::Fix) takes it out.
 //!
