@@ -43,6 +43,25 @@ fn every_scenario_finds_what_is_expected_and_leaves_nothing_behind() {
     assert!(runs >= 12 * 35, "only {runs} runs");
 }
 
+/// The rows of the list of what must be executable that are no scenarios, and why.
+const NOT_SCENARIOS: [(&str, &str); 15] = [
+    ("V11", "not written yet"),
+    ("V14", "not written yet"),
+    ("M8", "memory of a program as an object of i915 is not modelled"),
+    ("M11", "not written yet"),
+    ("M12", "not written yet"),
+    ("F1", "not written yet"),
+    ("F2", "not written yet"),
+    ("F3", "not written yet"),
+    ("F4", "not written yet"),
+    ("F5", "not written yet"),
+    ("F6", "not written yet"),
+    ("F7", "not written yet"),
+    ("U2", "not written yet"),
+    ("K7", "not written yet"),
+    ("K10", "not written yet"),
+];
+
 #[test]
 fn ids_and_names_are_unique_and_all_that_are_owed_are_there() {
     let scenarios = registry();
@@ -51,11 +70,25 @@ fn ids_and_names_are_unique_and_all_that_are_owed_are_there() {
     words.sort_unstable();
     words.dedup();
     assert_eq!(words.len(), total);
-    let ranges = [("V", 1..=6), ("M", 1..=7), ("S", 1..=7), ("P", 1..=13), ("W", 1..=8), ("K", 1..=6)];
-    let numbered =
-        ranges.into_iter().flat_map(|(letter, numbers)| numbers.map(move |n| format!("{letter}{n}")));
-    for id in numbered.chain(["M10", "P14", "P15", "R1", "V7", "V8", "V9", "V12"].map(String::from)) {
-        assert!(Scenario::find(&id).is_some(), "{id}");
+    let rows = [
+        ("V", 14),
+        ("M", 12),
+        ("S", 7),
+        ("F", 7),
+        ("P", 15),
+        ("W", 8),
+        ("H", 2),
+        ("U", 2),
+        ("R", 1),
+        ("K", 10),
+    ];
+    let owed = rows.into_iter().flat_map(|(letter, last)| (1..=last).map(move |n| format!("{letter}{n}")));
+    for id in owed {
+        assert_eq!(
+            Scenario::find(&id).is_none(),
+            NOT_SCENARIOS.iter().any(|(other, _)| *other == id),
+            "{id}"
+        );
     }
 }
 

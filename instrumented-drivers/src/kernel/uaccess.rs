@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::errno::{Errno, Result};
-use super::mm::{Mm, write_user};
+use super::mm::{Mm, read_user, write_user};
 
 /// `copy_to_user`.
 ///
@@ -19,6 +19,19 @@ pub fn copy_to_user(mm: &Arc<Mm>, to: u64, len: usize, from: impl Fn(usize) -> u
     mm.mmap_lock().might_lock_read();
     for (address, at) in (to..).zip(0..len) {
         write_user(mm, address, from(at)).map_err(|_| Errno::EFAULT)?;
+    }
+    Ok(())
+}
+
+/// `copy_from_user`.
+///
+/// # Errors
+/// -EFAULT if there is no such memory; a part may have been copied.
+#[track_caller]
+pub fn copy_from_user(mm: &Arc<Mm>, from: u64, len: usize, to: impl Fn(usize, u8)) -> Result {
+    mm.mmap_lock().might_lock_read();
+    for (address, at) in (from..).zip(0..len) {
+        to(at, read_user(mm, address).map_err(|_| Errno::EFAULT)?);
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod fastrpc;
 mod gpu;
 mod heaps;
 mod i915;
+mod i915_live;
 mod import;
 mod kunit;
 mod lima;
@@ -162,6 +163,7 @@ pub fn registry() -> Vec<Scenario> {
         gpu::SCENARIOS,
         fastrpc::SCENARIOS,
         i915::SCENARIOS,
+        i915_live::SCENARIOS,
         lima::SCENARIOS,
         displays::SCENARIOS,
         kunit::SCENARIOS,

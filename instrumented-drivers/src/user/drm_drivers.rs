@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Driver, Kernel, Process};
 use crate::drm::file::Handle;
 use crate::drm::gem_reservations::WaitTimeout;
-use crate::drm::i915::{self, Engine, I915, I915ExecObject, MmapType};
+use crate::drm::i915::{self, Engine, I915, I915Bytes, I915ExecObject, MmapType};
 use crate::drm::lima::{self, LimaCtxId, LimaDevice, LimaSubmit};
 use crate::drm::omapdrm::omap_gem_new_handle;
 use crate::drm::tegra::{self, TegraMapping};
@@ -81,6 +81,30 @@ impl Process {
     /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EINTR, -ENOMEM (injected).
     pub fn i915_execbuffer(&self, fd: Fd, objects: &[I915ExecObject], value: Option<u8>) -> Result {
         self.with_drm(fd, |file| i915::i915_gem_execbuffer(file, objects, value))
+    }
+
+    /// `DRM_IOCTL_I915_GEM_SET_DOMAIN`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT, -EINTR, -ENOMEM (injected).
+    pub fn i915_set_domain(&self, fd: Fd, handle: Handle, write: bool) -> Result {
+        self.with_drm(fd, |file| i915::i915_gem_set_domain(file, handle, write))
+    }
+
+    /// `DRM_IOCTL_I915_GEM_PREAD`.
+    ///
+    /// # Errors
+    /// -EBADF, -ENOTTY, or as [`i915_gem_pread`](i915::i915_gem_pread).
+    pub fn i915_pread(&self, fd: Fd, bytes: I915Bytes) -> Result {
+        self.with_drm(fd, |file| i915::i915_gem_pread(file, self.mm(), bytes))
+    }
+
+    /// `DRM_IOCTL_I915_GEM_PWRITE`.
+    ///
+    /// # Errors
+    /// As [`i915_pread`](Self::i915_pread).
+    pub fn i915_pwrite(&self, fd: Fd, bytes: I915Bytes) -> Result {
+        self.with_drm(fd, |file| i915::i915_gem_pwrite(file, self.mm(), bytes))
     }
 }
 

@@ -5,13 +5,17 @@
 //! Kernel counterpart: `i915_gem_dmabuf.c`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::object::{I915GemWwCtx, Region, for_i915_gem_ww, i915_gem_object_init, i915_gem_object_lock};
+use super::object::{
+    I915GemWwCtx, Region, for_i915_gem_ww, i915_gem_object_can_migrate, i915_gem_object_init,
+    i915_gem_object_lock,
+};
 use super::pages::{
     i915_gem_object_migrate, i915_gem_object_pin_map, i915_gem_object_pin_pages, i915_gem_object_unpin_pages,
     i915_gem_object_wait_migration,
 };
-use super::{DISCRETE, bo};
+use super::{DISCRETE, I915, bo};
 use crate::dma_buf::attach::{dma_buf_attach, dma_buf_detach, sg_free_table};
 use crate::dma_buf::core::{DmaBufData, Tail, dma_buf_put, get_dma_buf};
 use crate::dma_buf::resv::{
@@ -28,7 +32,10 @@ use crate::kernel::shmem::IosysMap;
 use crate::policy::LockingPolicy;
 
 /// `i915_gem_prime_export`.
-pub(super) fn i915_gem_prime_export(obj: &Arc<DrmGemObject>, flags: u32) -> Result<DmaBuf> {
+///
+/// # Errors
+/// -ENOMEM (injected).
+pub fn i915_gem_prime_export(obj: &Arc<DrmGemObject>, flags: u32) -> Result<DmaBuf> {
     drm_gem_dmabuf_export(obj, flags, &I915DmabufOps, Some(obj.resv().clone()))
 }
 
@@ -85,6 +92,9 @@ impl DmaBufOps for I915DmabufOps {
 /// A foreign device reads system memory only, and the object must stay there.
 fn i915_gem_dmabuf_attach(buf: &DmaBuf) -> Result {
     let obj = object(buf)?;
+    if !i915_gem_object_can_migrate(&obj) {
+        return Err(Errno::EOPNOTSUPP);
+    }
     for_i915_gem_ww(true, |ww| {
         i915_gem_object_lock(&obj, ww)?;
         i915_gem_object_migrate(&obj, ww)?;
@@ -151,6 +161,7 @@ pub(super) fn i915_gem_prime_import(dev: &Arc<DrmDevice>, buf: &DmaBuf) -> Resul
     if buf.has_ops::<I915DmabufOps>()
         && let Ok(obj) = object(buf)
         && obj.dev.is(dev)
+        && !I915::of(dev).different_devices.load(Ordering::Relaxed)
     {
         return Ok(drm_gem_object_get(&obj));
     }
@@ -161,7 +172,7 @@ pub(super) fn i915_gem_prime_import(dev: &Arc<DrmDevice>, buf: &DmaBuf) -> Resul
         dma_buf_put(ours);
         return Err(error);
     }
-    let obj = i915_gem_object_init(dev, buf.size, Region::Smem, None);
+    let obj = i915_gem_object_init(dev, buf.size, &[Region::Smem], None);
     obj.set_imported(attach);
     Ok(obj)
 }

@@ -23,6 +23,7 @@
 //! | `begin_cpu_access`, `end_cpu_access` | nothing | context, reservation lock; waits for fences under it |
 //! | `mmap`, system memory | P1: reservation lock, asserted | nothing: the object's file is mapped |
 //! | `mmap`, LMEM | the same | `mgr->vm_lock`, `node->vm_lock` inside: the device's file is mapped, by a file made up |
+//! | `pread`, `pwrite`, `set_domain` | nothing; waits for fences | reservation lock, for an import with a context and `vm->mutex` |
 //! | page fault | `mmap_lock` | reservation lock; for the GPU's view with a context, and `vm->mutex` |
 //! | pages of an import | reservation lock, which is the exporter's | nothing: the locked variant |
 //! | `free` | nothing | in a work item: `vm->mutex`; an import takes the reservation lock to unmap, and again to detach |
@@ -43,23 +44,27 @@
 //! The kernel's shrinker leaves imports alone unless asked; here it takes them too.
 
 mod dmabuf;
+mod domain;
 mod execbuffer;
 mod mman;
 mod object;
 mod pages;
 mod shrinker;
 
+pub use self::dmabuf::i915_gem_prime_export;
+pub use self::domain::{I915Bytes, i915_gem_pread, i915_gem_pwrite, i915_gem_set_domain};
 pub use self::execbuffer::{Engine, I915ExecObject, i915_gem_execbuffer};
 pub use self::mman::{MmapType, i915_gem_mmap_offset};
-pub use self::object::region_of;
+pub use self::object::{Region, i915_gem_object_create_user, region_of};
+pub use self::pages::{i915_gem_object_pin_pages, i915_gem_object_unpin_pages};
 
 use core::any::Any;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Once, Weak};
 
 use lockdep::LockClass;
 
-use self::object::{I915Bo, Region, i915_gem_free_work};
+use self::object::{I915Bo, i915_gem_free_work};
 use super::device::{DriverFile, DrmDevice, DrmDriver};
 use super::file::DrmFile;
 use super::gem::DrmGemObject;
@@ -91,6 +96,7 @@ pub struct I915 {
     wq: Workqueue,
     engine: Arc<Engine>,
     opened: Once,
+    different_devices: AtomicBool,
 }
 
 impl I915 {
@@ -106,6 +112,11 @@ impl I915 {
     #[must_use]
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// `force_different_devices`, for the driver's own tests: from now on its buffers are foreign to it.
+    pub fn force_different_devices(&self) {
+        self.different_devices.store(true, Ordering::Relaxed);
     }
 
     /// `i915_gem_shrinker_taints_mutex`: whoever holds it must not need reclaim, which may take it.
@@ -149,6 +160,7 @@ impl DrmDriver for I915Driver {
                 wq: Workqueue::alloc_ordered(&core.background, "i915", &WQ),
                 engine: Engine::new(core),
                 opened: Once::new(),
+                different_devices: AtomicBool::new(false),
             }
         });
         let shrinker: Arc<dyn Shrinker> = i915.clone();
@@ -165,7 +177,11 @@ impl DrmDriver for I915Driver {
 
     /// `i915_gem_dumb_create`.
     fn gem_create(&self, dev: &Arc<DrmDevice>, size: usize) -> Result<Arc<DrmGemObject>> {
-        object::i915_gem_object_create_region(dev, size, self.region)
+        let placements = match self.region {
+            Region::Smem => &[Region::Smem][..],
+            Region::Lmem => &[Region::Lmem, Region::Smem],
+        };
+        object::i915_gem_object_create_user(dev, size, placements)
     }
 
     fn gem_prime_import(&self, dev: &Arc<DrmDevice>, buf: &DmaBuf) -> Result<Arc<DrmGemObject>> {

@@ -66,6 +66,8 @@ pub(super) struct I915Bo {
     pub(super) mmo_lock: SpinLock,
     /// Under `mmo_lock`.
     pub(super) mmo: KCell<Option<MmapType>>,
+    /// Where it may be, the best place first.
+    placements: &'static [Region],
     /// The file of the memory, of an object in system memory of an integrated device.
     pub(super) filp: Option<Arc<File>>,
 }
@@ -82,38 +84,49 @@ pub fn region_of(obj: &DrmGemObject) -> Option<Region> {
 pub(super) fn i915_gem_object_init(
     dev: &Arc<DrmDevice>,
     size: usize,
-    region: Region,
+    placements: &'static [Region],
     filp: Option<Arc<ShmemFile>>,
 ) -> Arc<DrmGemObject> {
+    let region = placements.first().copied().unwrap_or(Region::Smem);
     let mm = ObjectMm { region, store: None, pages: None, mapping: None, bound: false };
     let bo = I915Bo {
         mm: KCell::new("the memory of an i915 object", mm),
         pages_pin_count: AtomicUsize::new(0),
         mmo_lock: SpinLock::new(&MMO_LOCK),
         mmo: KCell::new("the mappings of an i915 object", None),
+        placements,
         filp: filp.as_ref().map(|memory| backing_file(&dev.core, memory)),
     };
     DrmGemObject::init(dev, size, filp, &I915GemObjectFuncs, Box::new(bo))
 }
 
-/// `i915_gem_object_create_shmem`, `i915_gem_object_create_lmem`.
-pub(super) fn i915_gem_object_create_region(
+/// `__i915_gem_object_create_user`: an object that may be in these places, the best one first.
+///
+/// # Errors
+/// -EINVAL for size 0, -ENOMEM (injected).
+pub fn i915_gem_object_create_user(
     dev: &Arc<DrmDevice>,
     size: usize,
-    region: Region,
+    placements: &'static [Region],
 ) -> Result<Arc<DrmGemObject>> {
     let size = page_align(size);
     if size == 0 {
         return Err(Errno::EINVAL);
     }
     reclaim::kmalloc()?;
-    let filp = if region == Region::Smem { Some(ShmemFile::setup(size)?) } else { None };
-    let obj = i915_gem_object_init(dev, size, region, filp);
-    if region == Region::Lmem {
+    let on_card = placements.first() == Some(&Region::Lmem);
+    let filp = if on_card { None } else { Some(ShmemFile::setup(size)?) };
+    let obj = i915_gem_object_init(dev, size, placements, filp);
+    if on_card {
         // TTM, which manages that memory, gives each object an offset at once.
         drm_gem_create_mmap_offset(&obj);
     }
     Ok(obj)
+}
+
+/// `i915_gem_object_can_migrate` to system memory.
+pub(super) fn i915_gem_object_can_migrate(obj: &DrmGemObject) -> bool {
+    bo(obj).placements.contains(&Region::Smem)
 }
 
 /// `i915_gem_object_funcs`.

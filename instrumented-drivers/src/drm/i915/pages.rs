@@ -20,7 +20,10 @@ use crate::kernel::shmem::{IosysMap, PAGE_SIZE, Pages, ShmemFile};
 use crate::kernel::vmalloc::{vmap, vunmap};
 
 /// `i915_gem_object_pin_pages`: there are pages, and they stay. The object's lock is held.
-pub(super) fn i915_gem_object_pin_pages(obj: &Arc<DrmGemObject>) -> Result<Arc<SgTable>> {
+///
+/// # Errors
+/// -ENOMEM (injected), or what the exporter of an import says.
+pub fn i915_gem_object_pin_pages(obj: &Arc<DrmGemObject>) -> Result<Arc<SgTable>> {
     assert_object_held(obj);
     let bo = bo(obj);
     let pages = match bo.mm.with(|mm| mm.pages.clone()) {
@@ -32,7 +35,7 @@ pub(super) fn i915_gem_object_pin_pages(obj: &Arc<DrmGemObject>) -> Result<Arc<S
 }
 
 /// `i915_gem_object_unpin_pages`: takes no lock.
-pub(super) fn i915_gem_object_unpin_pages(obj: &DrmGemObject) {
+pub fn i915_gem_object_unpin_pages(obj: &DrmGemObject) {
     bo(obj).pages_pin_count.fetch_sub(1, Ordering::AcqRel);
 }
 
