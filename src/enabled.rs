@@ -5,6 +5,7 @@
 //! policy: any finding); 2 = usage or input error, with one clear line on standard error. A closed pipe ends the
 //! command quietly.
 
+mod bugs;
 mod choice;
 mod diff;
 mod graph;
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     Mmap(mmap::Args),
     Scenario(scenario::Args),
+    Bugs(bugs::Args),
     Graph(graph::Args),
     Diff(diff::Args),
     /// Run litmus files: small lock programs with their expected findings
@@ -66,6 +68,7 @@ fn run(command: &Command, out: &mut Output) -> Result<Status, Failure> {
     match command {
         Command::Mmap(args) => mmap::run(args, out),
         Command::Scenario(args) => scenario::run(args, out),
+        Command::Bugs(args) => bugs::run(args, out),
         Command::Diff(args) => diff::run(args, out),
         Command::Graph(args) => graph::run(args, out),
         Command::Litmus(args) => litmus::run(args, out),

@@ -11,10 +11,12 @@
 //! * [`scenario`]: the test programs.
 //!
 //! [`policy`] holds the two questions the models exist for: does the dma-buf core hold the reservation lock
-//! around an exporter's `mmap`, and which locks does the shmem helper use.
+//! around an exporter's `mmap`, and which locks does the shmem helper use. [`bug`] lists the mistakes that a kernel can
+//! have.
 //!
 //! With the feature `lockdep` off all of it runs as ordinary concurrent code.
 
+pub mod bug;
 pub mod dma_buf;
 pub mod drm;
 pub mod functions;

@@ -68,19 +68,6 @@ impl ShmemLocking {
     }
 }
 
-/// A known mistake of the newest kernel. The models have it as well, unless a kernel is told to be without
-/// ([`Kernel::fix`](crate::user::Kernel::fix)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fix {
-    /// fastrpc's `mmap` asserts the reservation lock, as all exporters did under P1, though nobody holds it any more.
-    FastrpcMmapAssert,
-}
-
-impl Fix {
-    /// All of them.
-    pub const ALL: [Self; 1] = [Self::FastrpcMmapAssert];
-}
-
 /// A name that is none of [`LockingPolicy::ALL`] or [`ShmemLocking::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownName {

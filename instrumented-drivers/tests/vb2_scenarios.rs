@@ -4,9 +4,9 @@
 
 mod vb2_common;
 
+use instrumented_drivers::bug::Bug;
 use instrumented_drivers::kernel::mm::MapFlags;
 use instrumented_drivers::media::videobuf2::Memory;
-use instrumented_drivers::media::videobuf2::v4l2::VideoDevice;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::scenario::{End, Scenario, Setup};
 use instrumented_drivers::user::{Driver, QueueBuffer};
@@ -175,9 +175,8 @@ fn a_vb2_mmap_that_takes_the_queues_lock_is_circular_with_the_queueing_of_user_m
     }
     let kinds = |broken: bool| {
         let reports = run(LockingPolicy::P2, ShmemLocking::C, |kernel, process| {
-            let camera = kernel.video().get(Driver::VividVmalloc).expect("it is there");
             if broken {
-                camera.queue().break_mmap_locking();
+                kernel.break_with(Bug::Vb2MmapLocksQueue);
             }
             let fd = process.open(Driver::VividVmalloc)?;
             process.reqbufs(fd, 2, Memory::UserPtr)?;

@@ -47,6 +47,7 @@ use lockdep::LockClass;
 use super::access::VmapState;
 use super::attach::{DmaBufAttachment, DmaDirection, SgTable};
 use super::resv::{DmaResv, dma_resv_assert_not_held, dma_resv_fini, dma_resv_lock, dma_resv_unlock};
+use crate::bug::Bug;
 use crate::kernel::KernelCore;
 use crate::kernel::cell::{KCell, KPtr};
 use crate::kernel::errno::{Errno, Result};
@@ -448,7 +449,7 @@ fn dma_buf_mmap_internal(buf: &DmaBuf, vma: &mut VmArea) -> Result {
         return Err(Errno::EINVAL);
     }
     fits(buf, vma.pgoff, vma.pages()).map_err(|_| Errno::EINVAL)?;
-    if buf.core.policy != LockingPolicy::P1 {
+    if buf.core.policy != LockingPolicy::P1 || buf.core.has(Bug::OwnMmapUnlocked) {
         enter_exporter_mmap(buf, "dma_buf_mmap_internal");
         return buf.enter("mmap").mmap(buf, vma);
     }

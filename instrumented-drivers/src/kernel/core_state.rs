@@ -18,8 +18,9 @@ use super::mm::Mm;
 use super::shrinker::Shrinkers;
 use super::vmalloc::VmallocSpace;
 use super::workqueue::{Workqueue, work_class};
+use crate::bug::{Bug, Bugs};
 use crate::dma_buf::fence::FenceStub;
-use crate::policy::{Fix, LockingPolicy, ShmemLocking};
+use crate::policy::{LockingPolicy, ShmemLocking};
 
 /// An exporter's (or a driver's) `mmap` was entered: who held what, before it took a lock of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub struct KernelCore {
     pub(crate) background: Background,
     /// For work items that need no queue of their own.
     pub(crate) system_wq: Arc<Workqueue>,
-    fixes: parking_lot::Mutex<BTreeSet<Fix>>,
+    pub(crate) bugs: Bugs,
     mmap_log: parking_lot::Mutex<Vec<MmapEntry>>,
     callbacks: parking_lot::Mutex<BTreeSet<CallbackEntry>>,
     warnings: parking_lot::Mutex<Vec<String>>,
@@ -91,7 +92,7 @@ impl KernelCore {
             shrinkers: Shrinkers::default(),
             background,
             system_wq,
-            fixes: parking_lot::Mutex::default(),
+            bugs: Bugs::of_linux_6_12(),
             mmap_log: parking_lot::Mutex::default(),
             callbacks: parking_lot::Mutex::default(),
             warnings: parking_lot::Mutex::default(),
@@ -103,12 +104,10 @@ impl KernelCore {
         self.live.born(kind)
     }
 
-    pub(crate) fn fix(&self, mistake: Fix) {
-        self.fixes.lock().insert(mistake);
-    }
-
-    pub(crate) fn is_fixed(&self, mistake: Fix) -> bool {
-        self.fixes.lock().contains(&mistake)
+    /// Whether this kernel has a bug.
+    #[must_use]
+    pub fn has(&self, bug: Bug) -> bool {
+        self.bugs.has(bug)
     }
 
     /// The objects that are alive.

@@ -141,7 +141,7 @@ fn llseek_size(world: &World) -> Outcome {
 
 /// The helper of the importer calls the helper of the exporter. In regime A each takes its own `vmap_lock`, and the two
 /// are one class: the validator must say so, although these two never wait for each other.
-fn second_driver_vmap(world: &World) -> Outcome {
+pub(super) fn second_driver_vmap(world: &World) -> Outcome {
     for (from, to) in
         [(Driver::Vgem, Driver::Vkms), (Driver::Vkms, Driver::Panfrost), (Driver::Panfrost, Driver::Vkms)]
     {

@@ -15,10 +15,11 @@ use lockdep::{PanicOn, Report, ReportKind, Validator};
 
 use super::world::{BYTES, Failure, PAGE, World, expect_eq};
 use super::{End, Run, Setup, judged, would_hang};
+use crate::bug::Bug;
 use crate::dma_buf::ioctl::DMA_BUF_SYNC_RW;
 use crate::kernel::file::Fd;
 use crate::media::videobuf2::Memory;
-use crate::policy::{Fix, LockingPolicy};
+use crate::policy::LockingPolicy;
 use crate::user::Driver;
 
 /// A driver that exports buffers.
@@ -79,7 +80,7 @@ pub struct Cell {
     pub exporter: Exporter,
     /// How it is mapped.
     pub path: MapPath,
-    /// The drivers are without their known mistakes ([`Fix`]).
+    /// The drivers are without the [bugs](Bug) of Linux 6.12.
     pub fixed: bool,
 }
 
@@ -239,9 +240,9 @@ impl Cell {
     }
 
     /// Create, export, import if the path says so, map, touch, unmap, close.
-    fn program(&self, world: &World) -> Result<(), Failure> {
+    pub(super) fn program(&self, world: &World) -> Result<(), Failure> {
         if self.fixed {
-            Fix::ALL.into_iter().for_each(|mistake| world.kernel.fix(mistake));
+            Bug::ALL.into_iter().for_each(|bug| world.kernel.fix(bug));
         }
         if self.exporter.is_gem() { self.gem_program(world) } else { self.other_program(world) }
     }

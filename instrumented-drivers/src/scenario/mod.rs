@@ -2,12 +2,14 @@
 //! What runs on the models: named programs with what is expected of them.
 //!
 //! * [`registry`] lists the scenarios; [`Scenario::run`] judges one under a [`Setup`] with a validator of its own.
+//! * [`bugs`] are the bugs that kernels had, broken and fixed.
 //! * [`mission`] is the matrix of policies, regimes, exporters and paths to an exporter's `mmap`.
 //! * [`sequence`] is the written form of what a program locked, for the comparison with a real kernel.
 //!
 //! Every scenario ends with no lock held, every object freed and no work put off, or it fails.
 #![forbid(unsafe_code)]
 
+pub mod bugs;
 mod displays;
 mod fastrpc;
 mod gpu;

@@ -38,6 +38,7 @@ pub use video::{QueueBuffer, VideoDevices};
 use std::sync::Arc;
 
 use self::devices::Devices;
+use crate::bug::Bug;
 use crate::dma_buf::heaps::{cma_heap, system_heap};
 use crate::dma_buf::resv::dma_resv_lockdep;
 use crate::dma_buf::udmabuf;
@@ -47,7 +48,7 @@ use crate::kernel::live::LiveObjects;
 use crate::kernel::task;
 use crate::kernel::{KernelCore, MmapEntry};
 use crate::media::videobuf2;
-use crate::policy::{Fix, LockingPolicy, ShmemLocking};
+use crate::policy::{LockingPolicy, ShmemLocking};
 
 /// The drivers of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,9 +160,14 @@ impl Kernel {
         self.devices.drm(driver)
     }
 
-    /// From now on this kernel is without a known mistake.
-    pub fn fix(&self, mistake: Fix) {
-        self.core.fix(mistake);
+    /// From now on this kernel has a bug.
+    pub fn break_with(&self, bug: Bug) {
+        self.core.bugs.insert(bug);
+    }
+
+    /// From now on this kernel is without a bug.
+    pub fn fix(&self, bug: Bug) {
+        self.core.bugs.remove(bug);
     }
 
     /// Unloads a DRM driver.

@@ -2,13 +2,14 @@
 //! A signal processor's driver: the assertion it forgot, calls that outlive their callers, maps that are found again.
 
 use crate::common::{LEN, clean, found, kinds, survives_everything};
+use instrumented_drivers::bug::Bug;
 use instrumented_drivers::dma_buf::ioctl::DMA_BUF_SYNC_RW;
 use instrumented_drivers::kernel::errno::{Errno, Result};
 use instrumented_drivers::kernel::fault::{Plan, inject};
 use instrumented_drivers::kernel::file::Fd;
 use instrumented_drivers::kernel::mm::MapFlags;
 use instrumented_drivers::misc::fastrpc::dsp::Method;
-use instrumented_drivers::policy::{Fix, LockingPolicy, ShmemLocking};
+use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::user::{Driver, Kernel, Process};
 
 const SIZE: usize = LEN as usize;
@@ -31,7 +32,7 @@ fn mmap_asserts_under_p2_what_only_p1_holds_unless_it_is_fixed() {
         for fixed in [false, true] {
             let reports = found(policy, ShmemLocking::C, |kernel, process| {
                 if fixed {
-                    kernel.fix(Fix::FastrpcMmapAssert);
+                    kernel.fix(Bug::FastrpcMmapAssert);
                 }
                 map(process).unwrap();
             });
@@ -145,7 +146,7 @@ fn calls_from_two_threads_on_one_buffer_are_all_answered() {
 }
 
 fn life(kernel: &Kernel, process: &Process) -> Result {
-    kernel.fix(Fix::FastrpcMmapAssert);
+    kernel.fix(Bug::FastrpcMmapAssert);
     let (session, buffer) = buffer(process)?;
     process.sync_start(buffer, DMA_BUF_SYNC_RW)?;
     let address = process.mmap(buffer, LEN, 0, MapFlags::SHARED)?;

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use instrumented_drivers::bug::Bug;
 use instrumented_drivers::drm::panfrost::drv::PanfrostParam;
 use instrumented_drivers::drm::panfrost::gem::{PANFROST_BO_HEAP, PANFROST_BO_NOEXEC};
 use instrumented_drivers::drm::prime::DRM_RDWR;
@@ -54,7 +55,7 @@ fn p2_a_pin_callback_that_locks_again_waits_for_itself_in_c_only() {
         let ended = catch_unwind(AssertUnwindSafe(|| {
             validator.scope(|| {
                 let kernel = Kernel::new(P2, shmem);
-                kernel.panfrost().bugs.set_pin_locks_again();
+                kernel.break_with(Bug::PinLocksAgain);
                 let process = kernel.process("weston");
                 let (gpu, handle, _) = open_with_bo(&process, PAGE).unwrap();
                 let buffer = process.prime_handle_to_fd(gpu, handle, DRM_RDWR).unwrap();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! GPU page faults: heaps that grow, addresses where nothing is.
 
+use instrumented_drivers::bug::Bug;
 use instrumented_drivers::drm::file::Handle;
 use instrumented_drivers::drm::panfrost::drv::PanfrostMadv::DontNeed;
 use instrumented_drivers::drm::panfrost::gem::{PANFROST_BO_HEAP, PANFROST_BO_NOEXEC, to_panfrost_bo};
@@ -173,7 +174,7 @@ fn p9_an_annotated_fault_handler_that_takes_the_reservation_lock_is_found_in_b_a
             let kernel = Kernel::new(P2, shmem);
             kernel.dma_resv_lockdep();
             if annotated {
-                kernel.panfrost().bugs.set_annotate_faults();
+                kernel.fix(Bug::FaultsUnannotated);
             }
             let process = kernel.process("init");
             let gpu = process.open(Driver::Panfrost).unwrap();

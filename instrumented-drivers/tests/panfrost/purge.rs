@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Objects that nobody needs, and memory that is short.
 
+use instrumented_drivers::bug::Bug;
 use instrumented_drivers::drm::file::{DrmFile, Handle};
 use instrumented_drivers::drm::gem::{drm_gem_object_put, drm_gem_vmap_unlocked, drm_gem_vunmap_unlocked};
 use instrumented_drivers::drm::gem_handle::drm_gem_object_lookup;
@@ -146,7 +147,7 @@ fn p11_the_old_order_of_the_shrinkers_locks_is_found_where_the_pages_have_a_mute
     let validator = Validator::new();
     validator.scope(|| {
         let kernel = Kernel::new(P2, A);
-        kernel.panfrost().bugs.set_purge_locks_pages_first();
+        kernel.break_with(Bug::PurgeLocksPagesFirst);
         let process = kernel.process("init");
         advise_then_reclaim(&kernel, &process);
         process.exit();

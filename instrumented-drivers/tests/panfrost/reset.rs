@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Jobs that take too long, and the reset that follows.
 
+use instrumented_drivers::bug::Bug;
 use instrumented_drivers::drm::panfrost::reset::panfrost_device_schedule_reset;
 use instrumented_drivers::drm::panfrost::submit::{PanfrostSubmit, WaitTimeout};
 use instrumented_drivers::kernel::errno::Errno;
@@ -77,7 +78,7 @@ fn a_late_timeout_of_the_old_scheduler_loses_the_job() {
     let validator = Validator::new();
     validator.scope(|| {
         let kernel = Kernel::new(P2, C);
-        kernel.panfrost().bugs.set_late_timeout_loses_job();
+        kernel.break_with(Bug::LateTimeoutLosesJob);
         let process = kernel.process("init");
         let (gpu, _, _) = open_with_bo(&process, PAGE).unwrap();
         let programs = Programs::new(&process, gpu).unwrap();

@@ -11,6 +11,7 @@ use lockdep::LockClass;
 
 use super::dmabuf::omap_gem_prime_export;
 use super::private;
+use crate::bug::Bug;
 use crate::dma_buf::DmaBuf;
 use crate::dma_buf::attach::{SgTable, sg_free_table};
 use crate::drm::device::DrmDevice;
@@ -229,8 +230,13 @@ fn omap_gem_free_object(obj: &Arc<DrmGemObject>) {
     bo.lock.lock();
     let State { pins, sgt, .. } = bo.state.replace(State::default());
     obj.dev.core.warn_on(pins > 0, "an omapdrm object is freed while pinned");
-    drm_prime_gem_destroy(obj, sgt);
-    bo.lock.unlock();
+    if obj.dev.core.has(Bug::OmapFreesUnderLock) {
+        drm_prime_gem_destroy(obj, sgt);
+        bo.lock.unlock();
+    } else {
+        bo.lock.unlock();
+        drm_prime_gem_destroy(obj, sgt);
+    }
     drm_gem_object_release(obj);
     bo.filp.iter().cloned().for_each(fput);
 }

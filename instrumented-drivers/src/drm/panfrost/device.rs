@@ -4,7 +4,7 @@
 //!
 //! Kernel counterpart: `drivers/gpu/drm/panfrost/panfrost_device.c`.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use lockdep::LockClass;
@@ -26,64 +26,12 @@ static SCHED_LOCK: LockClass = sleep_class("&pfdev->sched_lock");
 static SHRINKER_LOCK: LockClass = sleep_class("&pfdev->shrinker_lock");
 static AS_LOCK: LockClass = spin_class("&pfdev->as_lock");
 
-/// Bugs that the driver once had, or that are in it unseen: each can be switched on, to see what the validator says.
-#[derive(Debug, Default)]
-pub struct Bugs {
-    pin_locks_again: AtomicBool,
-    purge_locks_pages_first: AtomicBool,
-    annotate_faults: AtomicBool,
-    late_timeout_loses_job: AtomicBool,
-}
-
-impl Bugs {
-    /// Regime C: the `pin` callback takes the reservation lock, which the GEM core has taken.
-    pub fn set_pin_locks_again(&self) {
-        self.pin_locks_again.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn pin_locks_again(&self) -> bool {
-        self.pin_locks_again.load(Ordering::Relaxed)
-    }
-
-    /// The shrinker locks an object's pages before its mappings; `madvise` does it the other way round (until v5.10).
-    pub fn set_purge_locks_pages_first(&self) {
-        self.purge_locks_pages_first.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn purge_locks_pages_first(&self) -> bool {
-        self.purge_locks_pages_first.load(Ordering::Relaxed)
-    }
-
-    /// Tells the validator that the handling of a GPU page fault is something that fences depend on, which the kernel
-    /// does not. Then it sees what is wrong with it: who waits for a fence under an object's reservation lock waits
-    /// for the fault handler, which wants that lock.
-    pub fn set_annotate_faults(&self) {
-        self.annotate_faults.store(true, Ordering::Relaxed);
-    }
-
-    /// A timeout that comes when the job is done already makes the scheduler forget the job (until v6.17): it is never
-    /// freed.
-    pub fn set_late_timeout_loses_job(&self) {
-        self.late_timeout_loses_job.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn late_timeout_loses_job(&self) -> bool {
-        self.late_timeout_loses_job.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn annotate_faults(&self) -> bool {
-        self.annotate_faults.load(Ordering::Relaxed)
-    }
-}
-
 /// `struct panfrost_device`.
 pub struct PanfrostDevice {
     /// The kernel it is in.
     pub core: Arc<KernelCore>,
     /// The GPU.
     pub hw: Arc<Hw>,
-    /// None, unless a test wants some.
-    pub bugs: Bugs,
     pub(super) sched_lock: Mutex,
     pub(super) shrinker_lock: Mutex,
     /// The objects whose content nobody needs; under `shrinker_lock`.
@@ -131,7 +79,6 @@ impl PanfrostDevice {
         let pfdev = Arc::new_cyclic(|pfdev| PanfrostDevice {
             core: core.clone(),
             hw: Hw::new(&core.background),
-            bugs: Bugs::default(),
             sched_lock: Mutex::new(&SCHED_LOCK),
             shrinker_lock: Mutex::new(&SHRINKER_LOCK),
             shrinker_list: KCell::new("the list of objects to purge", Vec::new()),

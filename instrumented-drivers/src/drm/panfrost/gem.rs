@@ -24,6 +24,7 @@ use super::mmu::{
     PanfrostMmu, SZ_2M, insert_node, panfrost_mmu_ctx_get, panfrost_mmu_ctx_put, panfrost_mmu_map,
     panfrost_mmu_unmap, remove_node,
 };
+use crate::bug::Bug;
 use crate::dma_buf::attach::sg_free_table;
 use crate::dma_buf::{DmaBufAttachment, SgTable};
 use crate::drm::device::DrmDevice;
@@ -281,8 +282,7 @@ fn panfrost_gem_pin(obj: &Arc<DrmGemObject>) -> Result {
     if to_panfrost_bo(obj).is_heap() {
         return Err(Errno::EINVAL);
     }
-    let pfdev = PanfrostDevice::of(&obj.dev);
-    if obj.dev.core.shmem == ShmemLocking::C && !pfdev.bugs.pin_locks_again() {
+    if obj.dev.core.shmem == ShmemLocking::C && !obj.dev.core.has(Bug::PinLocksAgain) {
         drm_gem_shmem_pin_locked(obj)
     } else {
         drm_gem_shmem_pin(obj)

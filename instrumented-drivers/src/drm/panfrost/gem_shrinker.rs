@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::device::PanfrostDevice;
 use super::gem::{PanfrostGemObject, panfrost_gem_teardown_mappings_locked, to_panfrost_bo};
+use crate::bug::Bug;
 use crate::dma_buf::resv::{dma_resv_lock, dma_resv_trylock, dma_resv_unlock};
 use crate::drm::gem::DrmGemObject;
 use crate::drm::gem_shmem_helper::{own_mutexes, to_drm_gem_shmem_obj};
@@ -71,7 +72,7 @@ fn panfrost_gem_purge(pfdev: &PanfrostDevice, obj: &Arc<DrmGemObject>) -> bool {
     if bo.gpu_usecount() > 0 {
         return false;
     }
-    if pfdev.bugs.purge_locks_pages_first() {
+    if pfdev.core.has(Bug::PurgeLocksPagesFirst) {
         return purge_as_before_5_10(pfdev, obj, bo);
     }
     if !bo.mappings_lock.trylock() {

@@ -19,6 +19,7 @@ use lockdep::LockClass;
 use super::device::PanfrostDevice;
 use super::gem::{PanfrostGemMapping, panfrost_gem_mapping_put, to_panfrost_bo};
 use super::hw::{ADDRESS_SPACES, AsCommand, GpuPageTable, PAGE};
+use crate::bug::Bug;
 use crate::dma_buf::SgTable;
 use crate::dma_buf::fence::{dma_fence_begin_signalling, dma_fence_end_signalling};
 use crate::dma_buf::resv::{dma_resv_lock, dma_resv_unlock};
@@ -419,9 +420,9 @@ pub(super) fn panfrost_mmu_irq_handler(pfdev: &PanfrostDevice) -> IrqReturn {
 }
 
 /// `panfrost_mmu_irq_handler_thread`: the GPU waits for this, and so do all who wait for the GPU. The kernel does not say
-/// so to the validator; with [`Bugs::set_annotate_faults`](super::device::Bugs::set_annotate_faults) we do.
+/// so to the validator ([`Bug::FaultsUnannotated`]).
 pub(super) fn panfrost_mmu_irq_handler_thread(pfdev: &PanfrostDevice) {
-    let cookie = pfdev.bugs.annotate_faults().then(dma_fence_begin_signalling);
+    let cookie = (!pfdev.core.has(Bug::FaultsUnannotated)).then(dma_fence_begin_signalling);
     let mut status = pfdev.hw.mmu_rawstat();
     while status != 0 {
         let slot = status.trailing_zeros() as usize;

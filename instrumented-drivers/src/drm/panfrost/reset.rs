@@ -18,6 +18,7 @@ use super::device::PanfrostDevice;
 use super::hw::{JOB_SLOTS, JS_ALL, Stop};
 use super::job::{panfrost_job_enable_interrupts, panfrost_job_handle_irqs, to_panfrost_job};
 use super::mmu::panfrost_mmu_reset;
+use crate::bug::Bug;
 use crate::dma_buf::fence::{dma_fence_begin_signalling, dma_fence_end_signalling};
 use crate::drm::sched::{
     DrmGpuSchedStat, DrmSchedJob, drm_sched_fini, drm_sched_increase_karma, drm_sched_resubmit_jobs,
@@ -66,8 +67,11 @@ pub(super) fn panfrost_job_timedout(sched_job: &Arc<DrmSchedJob>) -> DrmGpuSched
     let job = to_panfrost_job(sched_job);
     let pfdev = &job.pfdev;
     let done = || job.done_fence.load().is_some_and(|fence| fence.is_signaled());
-    let nothing_done =
-        if pfdev.bugs.late_timeout_loses_job() { DrmGpuSchedStat::Reset } else { DrmGpuSchedStat::NoHang };
+    let nothing_done = if pfdev.core.has(Bug::LateTimeoutLosesJob) {
+        DrmGpuSchedStat::Reset
+    } else {
+        DrmGpuSchedStat::NoHang
+    };
     if done() {
         return nothing_done;
     }

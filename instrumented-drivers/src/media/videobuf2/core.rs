@@ -17,6 +17,7 @@ use lockdep::LockClass;
 use super::allocation::{__vb2_queue_free, vb2_core_free_buffers_storage};
 use super::memops::{MemPriv, Vb2MemOps};
 use super::streaming::{__vb2_queue_cancel, QueueState};
+use crate::bug::Bug;
 use crate::dma_buf::DmaBuf;
 use crate::kernel::cell::{KCell, KRwCell};
 use crate::kernel::errno::{Errno, Result};
@@ -262,7 +263,6 @@ pub struct Vb2Queue {
     pub(super) owned_by_drv_count: AtomicUsize,
     /// The driver starts once so many are queued.
     pub(super) min_queued_buffers: usize,
-    mmap_under_queue_lock: AtomicBool,
 }
 
 impl Vb2Queue {
@@ -291,13 +291,7 @@ impl Vb2Queue {
             waiting_in_dqbuf: AtomicBool::new(false),
             owned_by_drv_count: AtomicUsize::new(0),
             min_queued_buffers: 1,
-            mmap_under_queue_lock: AtomicBool::new(false),
         }
-    }
-
-    /// The bug of 2011: `mmap` takes `q->lock`, which a task holds while it pins user memory under `mmap_lock`.
-    pub fn break_mmap_locking(&self) {
-        self.mmap_under_queue_lock.store(true, Ordering::Relaxed);
     }
 
     /// `q->lock`.
@@ -417,7 +411,7 @@ pub fn vb2_mmap(q: &Vb2Queue, vma: &mut VmArea) -> Result {
     if !vma.flags.shared {
         return Err(Errno::EINVAL);
     }
-    let old_way = q.mmap_under_queue_lock.load(Ordering::Relaxed);
+    let old_way = q.core.has(Bug::Vb2MmapLocksQueue);
     if old_way {
         q.lock.lock();
     }

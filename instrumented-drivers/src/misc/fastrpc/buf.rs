@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lockdep::LockClass;
 
 use super::{FastrpcFile, NAME};
+use crate::bug::Bug;
 use crate::dma_buf::attach::{DmaBufAttachment, DmaDirection, SgTable, sg_alloc_table, sg_free_table};
 use crate::dma_buf::core::{DmaBufData, DmaBufExportInfo, Tail, dma_buf_export, dma_buf_fd};
 use crate::dma_buf::resv::dma_resv_assert_held;
@@ -20,7 +21,7 @@ use crate::kernel::locking::{Mutex, sleep_class};
 use crate::kernel::mm::{VmArea, remap_pages};
 use crate::kernel::reclaim;
 use crate::kernel::shmem::{IosysMap, PAGE_SIZE, Pages, ShmemFile, page_align};
-use crate::policy::{Fix, LockingPolicy};
+use crate::policy::LockingPolicy;
 
 static LOCK: LockClass = sleep_class("&buf->lock");
 
@@ -142,7 +143,7 @@ fn fastrpc_dma_buf_detatch(buf: &DmaBuf, attach: &DmaBufAttachment) {
 
 fn fastrpc_mmap(buf: &DmaBuf, vma: &mut VmArea) -> Result {
     let buffer = buffer(buf)?;
-    let forgotten = buf.policy() == LockingPolicy::P2 && !buffer.core.is_fixed(Fix::FastrpcMmapAssert);
+    let forgotten = buf.policy() == LockingPolicy::P2 && buffer.core.has(Bug::FastrpcMmapAssert);
     if buf.policy() == LockingPolicy::P1 || forgotten {
         dma_resv_assert_held(buf.resv());
     }

@@ -32,7 +32,7 @@
 //!   maps are given up
 //!
 //! The assertion in `mmap` is what the patch series should have taken out here as everywhere else; the newest kernel has
-//! it still. [`Fix::FastrpcMmapAssert`](crate::policy::Fix) takes it out.
+//! it still. [`Bug::FastrpcMmapAssert`](crate::bug::Bug) is the switch.
 //!
 //! Kernel counterpart: `drivers/misc/fastrpc.c`. Not modelled: remote heaps, sessions of several domains, the lists that
 //! the DSP sends back. A session that is closed looks at its maps under `fl->lock`, where the kernel takes no lock.
