@@ -40,8 +40,10 @@ mod parse;
 mod print;
 mod program;
 mod run;
+pub mod words;
 mod ww;
 
-pub use parse::{ParseError, parse};
+pub use parse::parse;
 pub use program::{Expectation, LockDecl, LockType, Op, Prime, Program, Section, Step, Tracking};
 pub use run::{Reported, Run};
+pub use words::ParseError;

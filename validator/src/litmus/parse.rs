@@ -6,30 +6,11 @@
 //! cannot fail.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::program::{Expectation, How, LockDecl, LockType, Op, Prime, Program, Section, Step, Tracking};
+use super::words::{ParseError, Words};
 use crate::event::HeldAs;
 use crate::report::model::ReportKind;
-
-/// Why a text is no litmus program.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseError {
-    /// Line, from 1.
-    pub line: u32,
-    /// Column in characters, from 1.
-    pub column: u32,
-    /// What is wrong and what was expected.
-    pub message: String,
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.message)
-    }
-}
-
-impl std::error::Error for ParseError {}
 
 /// The locks that exist without a declaration once `prime: dma_resv` is given.
 const BUILT_IN: [(&str, LockType); 3] =
@@ -52,47 +33,6 @@ struct Parser {
     program: Program,
     sections: BTreeMap<String, Vec<u32>>,
     contexts: Vec<String>,
-}
-
-/// The words of one line, with their columns.
-struct Words<'a> {
-    line: u32,
-    text: &'a str,
-    rest: &'a str,
-}
-
-impl<'a> Words<'a> {
-    fn column_of(&self, part: &str) -> u32 {
-        let offset = part.as_ptr().addr() - self.text.as_ptr().addr();
-        u32::try_from(self.text[..offset].chars().count() + 1).unwrap_or(u32::MAX)
-    }
-
-    fn error<T>(&self, at: &str, message: impl Into<String>) -> Result<T, ParseError> {
-        Err(ParseError { line: self.line, column: self.column_of(at), message: message.into() })
-    }
-
-    fn peek(&self) -> &'a str {
-        self.rest.split_whitespace().next().unwrap_or(&self.rest[self.rest.len()..])
-    }
-
-    fn next(&mut self, expected: &str) -> Result<&'a str, ParseError> {
-        let word = self.peek();
-        if word.is_empty() {
-            return self.error(word, format!("expected {expected}, found the end of the line"));
-        }
-        let start = word.as_ptr().addr() - self.rest.as_ptr().addr();
-        self.rest = &self.rest[start + word.len()..];
-        Ok(word)
-    }
-
-    fn end(&self) -> Result<(), ParseError> {
-        let word = self.peek();
-        if word.is_empty() {
-            Ok(())
-        } else {
-            self.error(word, format!("expected the end of the line, found `{word}`"))
-        }
-    }
 }
 
 impl Parser {
