@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lockdep scenario`: named programs on the models of the drivers, judged under each policy and regime.
 
+mod script;
+
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
+use instrumented_drivers::scenario::script::LANGUAGE;
 use instrumented_drivers::scenario::sequence::Sequence;
 use instrumented_drivers::scenario::{Run, Scenario, Setup, registry};
 use lockdep::ReportKind;
@@ -19,21 +23,27 @@ use crate::app::output::{Failure, Format, Output, Status};
 /// there and nothing else; it must end with no lock held and everything freed.
 ///
 /// Exit status: 0 if every run is as expected; with --policy, 1 if there is any finding; 2 for a mistake in the
-/// arguments.
+/// arguments. A script: 0 if it is found what the file says, else 1; 2 for a mistake in the file, or if a call does
+/// not end as the file says.
 #[derive(Debug, ClapArgs)]
+#[command(after_long_help = LANGUAGE.replace("```text\n", "").replace("```\n", ""))]
 pub(crate) struct Args {
     /// Scenarios, by id or name; see --list [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Policy of the dma-buf core: P0, P1 or P2 [default: all; with --events P2]
+    /// Policy of the dma-buf core: P0, P1 or P2 [default: all; with --events and --script P2]
     #[arg(long, value_name = "POLICY")]
     policy: Option<String>,
-    /// Locks of the GEM shmem helper: A, B0, B or C [default: all; with --events C]
+    /// Locks of the GEM shmem helper: A, B0, B or C [default: all; with --events and --script C]
     #[arg(long, value_name = "REGIME")]
     shmem: Option<String>,
     /// Print what was locked, in order and by function, instead of the verdict
     #[arg(long)]
     events: bool,
+    /// Run a program from a file instead (`-`: standard input), by default under P2 and C: prints what was locked, the
+    /// findings, and whether they are those that the file says
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["names", "events", "list"])]
+    script: Option<PathBuf>,
     /// List the scenarios and run none
     #[arg(long)]
     list: bool,
@@ -63,9 +73,12 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
         return list(&scenarios, args.format, out);
     }
     quiet_findings();
+    let Setup { policy: usual_policy, shmem: usual_shmem } = Setup::LINUX_6_12;
+    let setup = Setup { policy: policy.unwrap_or(usual_policy), shmem: shmem.unwrap_or(usual_shmem) };
+    if let Some(file) = &args.script {
+        return script::run(file, setup, args.format, out);
+    }
     if args.events {
-        let Setup { policy: usual_policy, shmem: usual_shmem } = Setup::LINUX_6_12;
-        let setup = Setup { policy: policy.unwrap_or(usual_policy), shmem: shmem.unwrap_or(usual_shmem) };
         return events(&scenarios, setup, args.format, out);
     }
     let setups: Vec<Setup> = Setup::all()

@@ -25,6 +25,15 @@ macro_rules! errnos {
                 }
             }
 
+            /// The error with this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                match name {
+                    $(stringify!($name) => Some(Errno::$name),)*
+                    _ => None,
+                }
+            }
+
             const fn text(self) -> &'static str {
                 match self.0 {
                     $($number => $text,)*

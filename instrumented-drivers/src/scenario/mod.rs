@@ -23,6 +23,9 @@ mod mapping;
 pub mod mission;
 mod program;
 mod races;
+// A verdict on what somebody wrote: there is none without the validator.
+#[cfg(feature = "lockdep")]
+pub mod script;
 pub mod sequence;
 mod stack;
 mod vgem;

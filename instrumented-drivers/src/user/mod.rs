@@ -88,6 +88,26 @@ pub enum Driver {
 }
 
 impl Driver {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Vgem,
+        Self::Vkms,
+        Self::Panfrost,
+        Self::Lima,
+        Self::Omapdrm,
+        Self::Tegra,
+        Self::I915,
+        Self::I915Lmem,
+        Self::Importer,
+        Self::VividVmalloc,
+        Self::VividDmaContig,
+        Self::VividDmaSg,
+        Self::SystemHeap,
+        Self::CmaHeap,
+        Self::Udmabuf,
+        Self::Fastrpc,
+    ];
+
     /// The drivers that export objects of the shmem helper.
     pub const EXPORTERS: [Self; 4] = [Self::Vgem, Self::Vkms, Self::Panfrost, Self::Lima];
 
