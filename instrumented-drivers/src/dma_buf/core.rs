@@ -30,6 +30,7 @@
 //! * `debugfs_list_mutex` → `reservation_ww_class_mutex` (P1, P2): debugfs shows all buffers
 //! * `db_list.lock` → `reservation_ww_class_mutex` (P0): the same
 //! * `reservation_ww_class_mutex` → `&dmabuf->name_lock`: and their names
+//! * `&dmabuf->lock` → `reservation_ww_class_mutex` (P0): a kernel mapping, where the exporter's callback locks
 //!
 //! A release is deferred, so it happens under no lock.
 //!

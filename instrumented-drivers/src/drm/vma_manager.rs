@@ -4,7 +4,8 @@
 //!
 //! # Locking
 //!
-//! `&mgr->vm_lock` (rwlock): the offsets of a device. `&node->vm_lock` (rwlock): who may map an object. Both are leaves.
+//! `&mgr->vm_lock` (rwlock): the offsets of a device. `&node->vm_lock` (rwlock): who may map an object. Both are leaves, but
+//! for i915, which takes the second inside the first.
 //!
 //! * `&mm->mmap_lock` → `&mgr->vm_lock`, `&node->vm_lock`: a program maps a device's file
 //! * `reservation_ww_class_mutex` → `&mgr->vm_lock`: an object is purged, and nobody can map it any more

@@ -38,6 +38,8 @@
 //! * `fs_reclaim` → `&vm->mutex`, `&i915->mm.obj_lock`: the shrinker; it tries the reservation lock, and the first of these
 //! * `(wq_completion)i915` → `(work_completion)(&i915->mm.free_work)`: the end of an object
 //! * `(work_completion)(&i915->mm.free_work)` → `reservation_ww_class_mutex`, `&vm->mutex`: its pages go, its binding
+//! * `(work_completion)(&i915->mm.free_work)` → `&buffer->lock`: and the mapping of an import, if a heap exported it
+//! * `&mgr->vm_lock` → `&node->vm_lock`: whether a file may map an object on the card
 //!
 //! Kernel counterpart: `drivers/gpu/drm/i915/gem/`. Not modelled: user memory as objects, several address spaces, the
 //! reset lock, the anonymous file that mappings belong to. An object has one kind of mapping, the one asked for first.
