@@ -17,6 +17,9 @@
 //! destructor of another thread-local) is not watched. A thread without state points to a [`Head`] that shuts the
 //! fast path, so there is no null to ask for.
 //!
+//! In a build with debug assertions the hops are not inlined: then an optimised validator (`[profile.dev.package.lockdep]`)
+//! serves an unoptimised program.
+//!
 //! Invariants: `current` is touched only by its own thread, and either inside the fast path or while `BUSY` is
 //! set; a key is put in the cache only after its chain was validated clean; keys of different validators
 //! differ by their seed; stamp and flip follow from flags, epoch and interrupt state whenever `BUSY` is not set
@@ -148,7 +151,7 @@ impl Thread {
     }
 
     /// The whole of a known acquisition. False: nothing was done, the slow path must.
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline)]
     pub(crate) fn acquire_known(map: &LockMap, how: Acquire<'_>, place: Place) -> bool {
         Thread::acquire_if(map, how, place, |thread, _, key| thread.is_known(key))
     }
@@ -244,13 +247,13 @@ impl Thread {
     }
 
     /// Releases the topmost lock if it is this one. False: nothing was done.
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline)]
     pub(crate) fn release_top(instance: Instance) -> bool {
         Thread::open_task().is_some_and(|task| task.pop_top(instance))
     }
 
     /// [`release_top`](Self::release_top) if it is held upgradably.
-    #[inline]
+    #[cfg_attr(not(debug_assertions), inline)]
     pub(crate) fn release_top_upgradable(instance: Instance) -> bool {
         Thread::open_task().is_some_and(|task| {
             let upgradable = |top: &HeldLock| top.bits.mode() == Mode::Upgradable;
