@@ -148,6 +148,18 @@ pub enum HeldAs {
     Write,
 }
 
+impl HeldAs {
+    /// True if a hold in this mode is what is claimed.
+    #[must_use]
+    pub const fn fits(self, mode: Mode) -> bool {
+        match self {
+            HeldAs::Any => true,
+            HeldAs::Read => mode.is_read(),
+            HeldAs::Write => matches!(mode, Mode::Write),
+        }
+    }
+}
+
 /// One acquisition as the engine sees it (kernel: the arguments of `lock_acquire()`).
 #[derive(Clone, Copy, Debug)]
 pub struct Acquisition {

@@ -96,17 +96,19 @@ impl Class {
             && matches!(self.population, Population::One(_))
     }
 
-    /// A lock of the class was seen.
-    pub(super) fn populate(&mut self, instance: Instance) {
+    /// A lock of the class was seen. True if it is the second one: then the class guards nothing any more.
+    pub(super) fn populate(&mut self, instance: Instance) -> bool {
         match self.population {
             Population::None => self.population = Population::One(instance),
-            Population::One(known) if known != instance => self.population = Population::Many,
+            Population::One(known) if known != instance => return self.populate_many(),
             _ => {}
         }
+        false
     }
 
-    pub(super) fn populate_many(&mut self) {
-        self.population = Population::Many;
+    /// There are several locks of the class. True if that is new.
+    pub(super) fn populate_many(&mut self) -> bool {
+        !matches!(std::mem::replace(&mut self.population, Population::Many), Population::Many)
     }
 
     /// When a fact was first seen.

@@ -103,6 +103,8 @@ pub struct Engine {
     depth_max: usize,
     /// Cycles that a guard excuses, as long as it does.
     guarded: Vec<order::GuardedCycle>,
+    /// A class has ceased to guard since they were looked at.
+    recheck_due: bool,
     reported: FxHashMap<check::Identity, u64>,
     repeat: bool,
     counters: Counters,
@@ -151,9 +153,12 @@ impl Engine {
         self.counters
     }
 
-    /// Tells that more than one lock of this class exists, where the engine does not see every acquisition.
-    pub fn many_instances(&mut self, class: ClassId) {
-        self.classes.get_mut(class).populate_many();
+    /// Tells that more than one lock of this class exists, where the engine does not see every acquisition. True if an
+    /// excused cycle may have lost its guard: the next acquisition should then be given to the engine, which will tell.
+    pub fn many_instances(&mut self, class: ClassId) -> bool {
+        let new = self.classes.get_mut(class).populate_many();
+        self.recheck_due |= new && !self.guarded.is_empty();
+        self.recheck_due
     }
 
     /// Tells which stack belongs to what was learned and noted in a step before.
@@ -281,7 +286,10 @@ impl Engine {
     fn acquire(&mut self, task: &mut Task, acq: &Acquisition, outcome: &mut Outcome) {
         let bits = task.bits(acq);
         let merged = task.merges(bits);
-        self.classes.get_mut(acq.class).populate(acq.instance);
+        let many = self.classes.get_mut(acq.class).populate(acq.instance);
+        if std::mem::take(&mut self.recheck_due) || many {
+            self.recheck(outcome);
+        }
         let entry = HeldLock {
             prev_key: task.key,
             instance: acq.instance,

@@ -278,8 +278,8 @@ impl Engine {
         }
     }
 
-    /// Looks at the excused cycles again: an edge has lost a guard, or there is a new way round.
-    fn recheck(&mut self, outcome: &mut Outcome) {
+    /// Looks at the excused cycles again: an edge has lost a guard, a class guards no more, or there is a new way round.
+    pub(super) fn recheck(&mut self, outcome: &mut Outcome) {
         for kept in std::mem::take(&mut self.guarded) {
             let Dependency { from, to, strength, .. } = kept.closing;
             let guards = self.excusing(&kept.closing);

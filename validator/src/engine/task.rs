@@ -97,6 +97,12 @@ impl Bits {
         Bits(self.0 | (mode as u64) << MODE | if trylock { TRYLOCK } else { 0 })
     }
 
+    /// The same under a nest lock.
+    #[must_use]
+    pub(crate) const fn nested(self) -> Self {
+        Bits(self.0 | NEST)
+    }
+
     /// The word itself, for the chain key.
     #[inline]
     #[must_use]
@@ -423,9 +429,13 @@ impl Task {
     }
 
     /// Takes a lock out; what lies above moves down, into the chains that result, if all of these are clean. Not for
-    /// nested entries, whose verdict depends on more than the chain.
+    /// other nested entries than in [`take_out_merged`](Self::take_out_merged): their verdict depends on more than the
+    /// chain.
     pub(crate) fn take_out_if(&mut self, instance: Instance, is_clean: impl Fn(ChainKey) -> bool) -> bool {
         let Some(position) = self.position(instance) else { return false };
+        if self.take_out_merged(position, &is_clean) {
+            return true;
+        }
         let mut key = self.held[position].prev_key;
         for held in &self.held[position + 1..] {
             key = mix(key, held.bits.word());
@@ -441,6 +451,23 @@ impl Task {
         }
         self.held.pop();
         self.key = key;
+        true
+    }
+
+    /// Takes out one of several locks of a class under one nest lock, if it is not the nest lock of what lies above: then
+    /// the others stand for it, and no chain changes. Not if its own acquisition was a finding, of which they know nothing.
+    fn take_out_merged(&mut self, position: usize, is_clean: impl Fn(ChainKey) -> bool) -> bool {
+        let (removed, above) = (self.held[position], &self.held[position + 1..]);
+        let alike = || above.first().is_some_and(|next| next.merged && next.bits == removed.bits);
+        let replaceable = || alike() && is_clean(mix(removed.prev_key, removed.bits.word()));
+        if !(removed.merged || replaceable()) || above.iter().any(|held| held.nest == removed.instance) {
+            return false;
+        }
+        self.held.remove(position);
+        if !removed.merged {
+            let first = &mut self.held[position];
+            (first.merged, first.prev_key) = (false, removed.prev_key);
+        }
         true
     }
 

@@ -157,6 +157,13 @@ impl LockMap {
         self.cache.load(Ordering::Relaxed)
     }
 
+    /// True if that word is one of this epoch: of this validator.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
+    pub(crate) fn bears(&self, epoch: u32) -> bool {
+        self.cached() as u32 == epoch
+    }
+
     pub(crate) fn remember(&self, word: u64) {
         self.cache.store(word, Ordering::Relaxed);
     }
@@ -450,6 +457,9 @@ pub(crate) fn held_subclass(map: &LockMap) -> u8 {
 /// Reports `assert-held` if this thread does not hold the lock in that way.
 #[track_caller]
 pub fn assert_held(map: &LockMap, how: HeldAs) {
+    if Thread::holds_as(map.instance(), how) {
+        return;
+    }
     raise(slow::event(map, Place::caller(), |instance, class, place| Event::AssertHeld {
         instance,
         class,
@@ -519,13 +529,20 @@ pub fn context_exit(context: Context) {
 /// Says that a context may interrupt this thread from now on.
 #[track_caller]
 pub fn enable_context(context: Context) {
-    raise(slow::task_event(Event::Enable { context, on: true, place: Place::caller() }));
+    enable(context, true);
 }
 
 /// Says that a context cannot interrupt this thread from now on.
 #[track_caller]
 pub fn disable_context(context: Context) {
-    raise(slow::task_event(Event::Enable { context, on: false, place: Place::caller() }));
+    enable(context, false);
+}
+
+#[track_caller]
+fn enable(context: Context, on: bool) {
+    if !Thread::enable_known(context, on) {
+        raise(slow::task_event(Event::Enable { context, on, place: Place::caller() }));
+    }
 }
 
 /// How often this thread has left the fast path so far, for tests of what stays on it.

@@ -18,6 +18,7 @@
 
 pub(crate) mod contention;
 mod fork;
+mod known;
 mod passing;
 mod record;
 mod sink;
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     chains: DashMap<ChainKey, CleanChain, FxBuildHasher>,
     /// Two locks of one key were nested at least once: locks that go away matter.
     nests_instances: AtomicBool,
+    /// The engine wants to see the next acquisition, known or not.
+    recheck_due: AtomicBool,
     stacks: StackTable,
     recorded: Mutex<Vec<Recorded>>,
     measured: contention::Table,
@@ -146,6 +149,7 @@ impl Inner {
             sites: Mutex::default(),
             chains: DashMap::default(),
             nests_instances: AtomicBool::new(false),
+            recheck_due: AtomicBool::new(false),
             stacks: StackTable::default(),
             recorded: Mutex::default(),
             measured: contention::Table::default(),
@@ -165,7 +169,7 @@ impl Inner {
 
     /// The class of a lock at a subclass, registered on first use.
     fn class_of(&self, map: &LockMap, subclass: u8) -> ClassId {
-        if subclass == 0 && self.has_named(map) {
+        if subclass == 0 && map.bears(self.epoch) {
             return Bits::from_word(map.cached()).class();
         }
         let class = self.class_of_key(map.key(), subclass);
@@ -177,12 +181,6 @@ impl Inner {
             }
         }
         class
-    }
-
-    /// True if the lock bears a word of this validator.
-    #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
-    fn has_named(&self, map: &LockMap) -> bool {
-        map.cached() as u32 == self.epoch
     }
 
     /// True if more than one lock of this class was met, so that one more changes nothing.
@@ -197,13 +195,19 @@ impl Inner {
             None => self.register(key, subclass),
             Some(known) => {
                 if subclass == 0 && !known.many {
-                    self.engine.lock().many_instances(known.class);
+                    self.many_instances(&mut self.engine.lock(), known.class);
                     if let Some(mut entry) = self.keys.get_mut(&(key.address(), subclass)) {
                         entry.many = true;
                     }
                 }
                 known.class
             }
+        }
+    }
+
+    fn many_instances(&self, engine: &mut Engine, class: ClassId) {
+        if engine.many_instances(class) {
+            self.recheck_due.store(true, Ordering::Relaxed);
         }
     }
 
@@ -215,7 +219,7 @@ impl Inner {
         }
         let same_site = key.site(subclass).and_then(|site| self.sites.lock().get(&site).copied());
         if let Some(class) = same_site {
-            engine.many_instances(class);
+            self.many_instances(&mut engine, class);
         }
         let class = same_site.unwrap_or_else(|| {
             let sibling = (0..crate::limits::SUBCLASSES)

@@ -12,8 +12,9 @@ use std::sync::{Arc, Weak};
 
 use super::contention;
 use super::fork::Pass;
+use super::known::{enabling_key, objects_key};
 pub(crate) use super::sink::Verdict;
-use super::thread::{Current, Thread, objects_key};
+use super::thread::{Current, Thread};
 use super::{CleanChain, Inner, RecordedOp, Seen, VALIDATORS};
 use crate::engine::task::{ChainKey, Task, mix};
 use crate::engine::{HeldLock, Outcome};
@@ -45,7 +46,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     if task.held.capacity() < HELD_RESERVED {
         task.reserve(HELD_RESERVED);
     }
-    let new = !validator.has_named(map);
+    let new = !map.bears(validator.epoch);
     let class = validator.class_of(map, how.subclass.min(SUBCLASSES - 1));
     if new && validator.has_many(map) {
         thread.remember_name(map);
@@ -71,7 +72,9 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     let objects = objects_key(task, key, acq.lock);
     // What this thread knows first: the set of clean chains is shared.
     let known = || thread.is_known(objects) || validator.is_clean(thread, Seen::now(task), key);
-    let clean = nest_held && (task.merges(bits) || known());
+    let recheck =
+        validator.recheck_due.load(Ordering::Relaxed) && validator.recheck_due.swap(false, Ordering::Relaxed);
+    let clean = !recheck && nest_held && (task.merges(bits) || known());
     if clean && !acq.sync {
         let entry = HeldLock {
             prev_key: task.key,
@@ -303,6 +306,7 @@ fn recorded_ops(event: Event) -> Vec<RecordedOp> {
 #[inline(never)]
 pub(crate) fn task_event(event: Event) -> Option<Verdict> {
     let mut entered = Thread::enter()?;
+    let thread = entered.thread();
     let gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
     if matches!(event, Event::Freed { .. } | Event::Exit { .. } | Event::UserReturn { .. })
@@ -311,7 +315,14 @@ pub(crate) fn task_event(event: Event) -> Option<Verdict> {
         return None;
     }
     let validator = validator.clone();
+    let enabling = match event {
+        Event::Enable { context, on: true, .. } => Some(enabling_key(task, context)),
+        _ => None,
+    };
     let outcome = validator.engine.lock().step(task, event);
+    if let (Some(key), true) = (enabling, outcome.clean) {
+        thread.remember(key);
+    }
     drop(gate);
     deliver(&validator, outcome)
 }

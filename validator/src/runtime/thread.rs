@@ -4,7 +4,7 @@
 //! The fast path is [`Thread::acquire_known`], in five hops: this thread's state through one thread-local pointer;
 //! the class, if the lock's word bears this thread's stamp; the key of the chain with the lock; that key in the
 //! cache; one push. It takes no lock, writes no shared memory and calls nothing that could come back here.
-//! [`Thread::acquire_nearly_known`] is next: the same push, after a word more to look up. Everything else goes through [`Thread::enter`], which marks the thread busy: while it is busy, hooks do nothing,
+//! What a thread can settle alone with a word more to look up is in [`known`](super::known). Everything else goes through [`Thread::enter`], which marks the thread busy: while it is busy, hooks do nothing,
 //! so locks taken by the allocator, by a sink or by the validator's own tools are not watched and cannot recurse.
 //!
 //! The **stamp** is the epoch of the validator that watches, or [`NEVER`] while the fast path is shut: the thread is
@@ -35,7 +35,7 @@ use crate::engine::HeldLock;
 use crate::engine::task::{Bits, ChainKey, Task, mix};
 use crate::event::{Mode, Place};
 use crate::hook::{Acquire, Holding, LockMap};
-use crate::ids::{Instance, LockId};
+use crate::ids::Instance;
 use crate::limits::{CHAIN_CACHE_SLOTS, HELD_RESERVED};
 
 /// The thread is inside the validator.
@@ -78,22 +78,22 @@ static FRESH: Lone = Lone(Head::new(ALONE));
 static AWAY: Lone = Lone(Head::new(ALONE));
 
 /// So many class keys a thread remembers for the next lock of the class.
-const NAMES: usize = 16;
+pub(super) const NAMES: usize = 16;
 
 /// A thread's state.
 #[repr(C)]
 pub(crate) struct Thread {
     head: Head,
     /// What turns a lock's word into [`Bits`]: takes the epoch out and puts the interrupt state in.
-    flip: Cell<u64>,
+    pub(super) flip: Cell<u64>,
     /// How often this thread was busy.
     entries: Cell<u64>,
     current: UnsafeCell<Current>,
     cache: [Cell<ChainKey>; CHAIN_CACHE_SLOTS],
     /// Class keys, and the word that their locks bear.
-    names: [Cell<(usize, u64)>; NAMES],
+    pub(super) names: [Cell<(usize, u64)>; NAMES],
     /// Numbers set aside for new locks.
-    numbers: Cell<Range<u32>>,
+    pub(super) numbers: Cell<Range<u32>>,
 }
 
 /// The binding in force: who watches, and what the thread holds.
@@ -141,7 +141,7 @@ impl Thread {
 
     /// This thread's state, if it has one and has not ended.
     #[inline]
-    fn get() -> Option<&'static Thread> {
+    pub(super) fn get() -> Option<&'static Thread> {
         if Thread::head().flags.get() & ALONE != 0 {
             return None;
         }
@@ -156,17 +156,8 @@ impl Thread {
         Thread::acquire_if(map, how, place, |thread, _, key| thread.is_known(key))
     }
 
-    /// The same for what this thread knows in a less handy form: the first use of one more lock of a class, and a chain
-    /// whose verdict depends on the objects in it. It touches nothing that is shared, either.
-    pub(crate) fn acquire_nearly_known(map: &LockMap, how: Acquire<'_>, place: Place) -> bool {
-        (Thread::name(map) && Thread::acquire_known(map, how, place))
-            || Thread::acquire_if(map, how, place, |thread, task, key| {
-                thread.is_known(objects_key(task, key, map.lock_id()))
-            })
-    }
-
     #[inline(always)]
-    fn acquire_if(
+    pub(super) fn acquire_if(
         map: &LockMap,
         how: Acquire<'_>,
         place: Place,
@@ -201,45 +192,6 @@ impl Thread {
         true
     }
 
-    /// Gives a new lock the word of its class, if this thread has lately met two others of the class.
-    fn name(map: &LockMap) -> bool {
-        let Some(thread) = Thread::get() else { return false };
-        let address = map.key().address();
-        let (known, word) = thread.names[Self::name_slot(address)].get();
-        #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
-        if known != address || word as u32 != thread.head.stamp.get() || map.cached() == word {
-            return false;
-        }
-        // Before the word that lets the fast path use the lock.
-        map.identify_as(|| thread.next_number());
-        map.remember(word);
-        true
-    }
-
-    /// A number for a lock, from those that this thread has set aside.
-    fn next_number(&self) -> u32 {
-        const ASIDE: u32 = 64;
-        let mut numbers = self.numbers.take();
-        let number = numbers.next().unwrap_or_else(|| {
-            let first = LockMap::numbers(ASIDE);
-            numbers = first.wrapping_add(1)..first.wrapping_add(ASIDE);
-            first
-        });
-        self.numbers.set(numbers);
-        number
-    }
-
-    /// Remembers the word of a lock for the next one of its class.
-    pub(super) fn remember_name(&self, map: &LockMap) {
-        let address = map.key().address();
-        self.names[Self::name_slot(address)].set((address, map.cached()));
-    }
-
-    /// Class keys are statics, and some words apart.
-    const fn name_slot(address: usize) -> usize {
-        (address >> 4) & (NAMES - 1)
-    }
-
     /// True if the topmost lock is this one. False: it may lie deeper, or the fast path is shut.
     #[inline]
     pub(crate) fn holds_on_top(instance: Instance) -> bool {
@@ -261,17 +213,14 @@ impl Thread {
         })
     }
 
-    /// Releases a lock that is not on top, if all chains that result are known to this thread. False: nothing was
-    /// done.
-    #[inline]
-    pub(super) fn release_known(instance: Instance) -> bool {
-        let Some(thread) = Thread::get() else { return false };
-        Thread::open_task().is_some_and(|task| task.take_out_if(instance, |key| thread.is_known(key)))
+    /// The epoch that a lock's word must bear: [`NEVER`] while the fast path is shut.
+    pub(super) fn stamp(&self) -> u32 {
+        self.head.stamp.get()
     }
 
     /// This thread's task, unless the fast path is shut.
     #[inline]
-    fn open_task() -> Option<&'static mut Task> {
+    pub(super) fn open_task() -> Option<&'static mut Task> {
         if Thread::head().flags.get() != 0 {
             return None;
         }
@@ -482,12 +431,6 @@ fn flags_for(validator: &Inner) -> u8 {
     }
     let flag = |on, flag| if on { flag } else { 0 };
     flag(record, RECORD) | flag(contention, MEASURE)
-}
-
-/// The key of a chain together with the objects in it, for chains whose verdict depends on them.
-pub(super) fn objects_key(task: &Task, key: ChainKey, new: LockId) -> ChainKey {
-    let held = task.held.iter().map(|held| held.lock);
-    held.chain([new]).fold(mix(key, u64::MAX), |key, lock| mix(key, u64::from(lock.0)))
 }
 
 /// This thread, marked busy until this is dropped.

@@ -21,12 +21,7 @@ pub fn check(
     place: Place,
 ) -> Option<Finding> {
     let held = task.held().iter().rfind(|held| held.instance == instance);
-    let fits = |mode: Mode| match how {
-        HeldAs::Any => true,
-        HeldAs::Read => mode.is_read(),
-        HeldAs::Write => mode == Mode::Write,
-    };
-    if held.is_some_and(|held| fits(held.bits.mode())) {
+    if held.is_some_and(|held| how.fits(held.bits.mode())) {
         return None;
     }
     let lock = engine.lock_name(class, instance);
