@@ -12,6 +12,7 @@ mod graph;
 mod litmus;
 mod mmap;
 mod output;
+mod progress;
 mod replay;
 mod scenario;
 mod selftest;

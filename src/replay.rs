@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lockdep replay TRACE…`: a recorded kernel lock trace, judged by our engine.
 
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use lockdep_replay::{Annotations, Dump, History, InputError, Options, Replay, output};
 
 use crate::app::output::{Failure, Format, Output, Status};
+use crate::app::progress;
 
 /// Judge a recorded kernel lock trace.
 ///
@@ -109,15 +108,10 @@ fn prime(args: &Args, annotations: &mut Annotations) -> Result<Vec<Dump>, Failur
     Ok(dumps)
 }
 
-/// Replays with a progress bar, if somebody sits at a terminal.
+/// Replays with a progress bar.
 fn watched(trace: &Path, history: &mut History<'_>) -> Replay {
-    if !io::stderr().is_terminal() {
-        return history.replay_file(trace, &mut |_| {});
-    }
     let length = std::fs::metadata(trace).map_or(0, |data| data.len());
-    let bar = ProgressBar::new(length);
-    let style = ProgressStyle::with_template("{wide_msg} {bar:30} {bytes}/{total_bytes} {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = progress::bar(length, "{wide_msg} {bar:30} {bytes}/{total_bytes} {eta}");
     bar.set_message(trace.display().to_string());
     let replay = history.replay_file(trace, &mut |read| bar.set_position(read));
     bar.finish_and_clear();

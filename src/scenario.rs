@@ -5,6 +5,7 @@ mod script;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::app::choice::{one_of, quiet_findings};
 use crate::app::output::{Failure, Format, Output, Status};
+use crate::app::progress;
 
 /// Named programs on the models of the drivers: tests of IGT and KUnit, and recorded programs.
 ///
@@ -57,9 +59,16 @@ struct Judged {
     scenario: Scenario,
     setup: Setup,
     run: Run,
+    time: Duration,
 }
 
 impl Judged {
+    fn new(scenario: Scenario, setup: Setup) -> Self {
+        let start = Instant::now();
+        let run = scenario.run(setup);
+        Judged { scenario, setup, run, time: start.elapsed() }
+    }
+
     fn is_ok(&self) -> bool {
         self.scenario.is_as_expected(self.setup, &self.run)
     }
@@ -85,15 +94,19 @@ pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
         .filter(|setup| policy.is_none_or(|policy| policy == setup.policy))
         .filter(|setup| shmem.is_none_or(|shmem| shmem == setup.shmem))
         .collect();
+    let bar = progress::bar((scenarios.len() * setups.len()) as u64, "{wide_msg} {bar:30} {pos}/{len} {eta}");
     let mut judged = Vec::new();
     for scenario in scenarios {
-        let runs = setups.iter().map(|setup| Judged { scenario, setup: *setup, run: scenario.run(*setup) });
+        bar.set_message(scenario.id);
+        let runs = setups.iter().map(|setup| Judged::new(scenario, *setup)).inspect(|_| bar.inc(1));
         let runs: Vec<Judged> = runs.collect();
         if args.format == Format::Text {
-            text(&runs, out)?;
+            // Whole lines at once, so that bar and table do not get in each other's way.
+            bar.suspend(|| text(&runs, out).and_then(|()| out.finish()))?;
         }
         judged.extend(runs);
     }
+    bar.finish_and_clear();
     match args.format {
         Format::Json => out.json(&document(&judged))?,
         Format::Text => summary(&judged, policy.is_some(), out)?,
@@ -157,6 +170,12 @@ fn events(scenarios: &[Scenario], setup: Setup, format: Format, out: &mut Output
     Ok(if good { Status::AsExpected } else { Status::Finding })
 }
 
+/// How long they took, in all.
+fn milliseconds(runs: &[Judged]) -> String {
+    let time: Duration = runs.iter().map(|judged| judged.time).sum();
+    format!("{:.1} ms", 1000.0 * time.as_secs_f64())
+}
+
 fn words(kinds: &[ReportKind]) -> String {
     let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
     if names.is_empty() { "clean".into() } else { names.join(", ") }
@@ -165,7 +184,7 @@ fn words(kinds: &[ReportKind]) -> String {
 /// One scenario: a line for each verdict with the setups that had it, then what is wrong.
 fn text(runs: &[Judged], out: &mut Output) -> Result<(), Failure> {
     let Some(Judged { scenario, .. }) = runs.first() else { return Ok(()) };
-    writeln!(out, "{:<17} {}", scenario.id, scenario.name)?;
+    writeln!(out, "{:<17} {:<62} {:>10}", scenario.id, scenario.name, milliseconds(runs))?;
     let mut verdicts: Vec<(String, Vec<String>)> = Vec::new();
     for judged in runs.iter().filter(|judged| judged.is_ok()) {
         let verdict = words(&judged.run.reported());
@@ -179,7 +198,7 @@ fn text(runs: &[Judged], out: &mut Output) -> Result<(), Failure> {
         let setups = if all { format!("all {}", runs.len()) } else { setups.join(", ") };
         writeln!(out, "    {verdict:<23} {setups}")?;
     }
-    for Judged { scenario, setup, run } in runs.iter().filter(|judged| !judged.is_ok()) {
+    for Judged { scenario, setup, run, .. } in runs.iter().filter(|judged| !judged.is_ok()) {
         let expected = words(&scenario.expected(*setup));
         writeln!(out, "    NOT AS EXPECTED {setup}: expected {expected}, got {}", words(&run.reported()))?;
         if let Some(failure) = run.failure() {
@@ -195,7 +214,8 @@ fn text(runs: &[Judged], out: &mut Output) -> Result<(), Failure> {
 fn summary(judged: &[Judged], policy_chosen: bool, out: &mut Output) -> Result<(), Failure> {
     let wrong = judged.iter().filter(|judged| !judged.is_ok()).count();
     let findings = judged.iter().filter(|judged| !judged.run.reports.is_empty()).count();
-    writeln!(out, "\n{} runs, {findings} with a finding, {wrong} not as expected", judged.len())?;
+    let (runs, time) = (judged.len(), milliseconds(judged));
+    writeln!(out, "\n{runs} runs, {findings} with a finding, {wrong} not as expected, {time}")?;
     if policy_chosen && findings > 0 {
         writeln!(out, "a policy was chosen, so any finding counts: exit status 1")?;
     }
@@ -205,7 +225,7 @@ fn summary(judged: &[Judged], policy_chosen: bool, out: &mut Output) -> Result<(
 fn document(judged: &[Judged]) -> Value {
     let names = |kinds: Vec<ReportKind>| kinds.into_iter().map(ReportKind::name).collect::<Vec<_>>();
     let row = |judged: &Judged| {
-        let Judged { scenario, setup, run } = judged;
+        let Judged { scenario, setup, run, time } = judged;
         json!({
             "id": scenario.id,
             "name": scenario.name,
@@ -217,6 +237,7 @@ fn document(judged: &[Judged]) -> Value {
             "reports": run.reports.iter().map(lockdep::Report::to_json).collect::<Vec<_>>(),
             "end": run.end.name(),
             "failure": run.failure().map(ToString::to_string),
+            "milliseconds": 1000.0 * time.as_secs_f64(),
         })
     };
     json!({ "results": judged.iter().map(row).collect::<Vec<_>>() })
