@@ -16,6 +16,7 @@ mod progress;
 mod replay;
 mod scenario;
 mod selftest;
+mod stress;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ enum Command {
     /// Judge a recorded kernel lock trace
     Replay(replay::Args),
     Selftest(selftest::Args),
+    Stress(stress::Args),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -75,5 +77,6 @@ fn run(command: &Command, out: &mut Output) -> Result<Status, Failure> {
         Command::Litmus(args) => litmus::run(args, out),
         Command::Replay(args) => replay::run(args, out),
         Command::Selftest(args) => selftest::run(args, out),
+        Command::Stress(args) => stress::run(args, out),
     }
 }

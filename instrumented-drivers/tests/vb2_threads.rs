@@ -16,9 +16,10 @@ use instrumented_drivers::kernel::mm::MapFlags;
 use instrumented_drivers::kernel::poll::{PollEvents, PollTimeout};
 use instrumented_drivers::media::videobuf2::Memory;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
+use instrumented_drivers::scenario::stress::Random;
 use instrumented_drivers::user::{Child, Driver, Process, QueueBuffer};
 
-use vb2_common::{CAMERAS, FRAME, Random, check_frame, map_plane, run};
+use vb2_common::{CAMERAS, FRAME, check_frame, map_plane, run};
 
 const BUFFERS: usize = 4;
 const LEN: u64 = FRAME as u64;

@@ -28,6 +28,7 @@ mod races;
 pub mod script;
 pub mod sequence;
 mod stack;
+pub mod stress;
 mod vgem;
 mod video;
 mod world;

@@ -45,7 +45,7 @@ fn in_threads(
 }
 
 /// Nothing, or one of the errors that a race may end with.
-fn allow<T>(result: Result<T, Errno>, allowed: &[Errno]) -> Result<Option<T>, Errno> {
+pub(super) fn allow<T>(result: Result<T, Errno>, allowed: &[Errno]) -> Result<Option<T>, Errno> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if allowed.contains(&error) => Ok(None),
@@ -61,17 +61,20 @@ fn export_vs_close(world: &World) -> Outcome {
 }
 
 fn create_export_close(thread: &Process, drm: Fd, _buffer: Fd) -> Result<(), Errno> {
-    for _ in 0..ROUNDS {
-        let own = thread.mode_create_dumb(drm, SIDE, 1, 32)?;
-        // Whoever has handle 1 now: another thread may close it at any moment.
-        let buffer = allow(thread.prime_handle_to_fd(drm, Handle(1), DRM_RDWR), &[Errno::ENOENT])?;
-        if let Some(buffer) = buffer {
-            thread.close(buffer)?;
-        }
-        allow(thread.gem_close(drm, Handle(1)), &[Errno::EINVAL])?;
-        if own != Handle(1) {
-            allow(thread.gem_close(drm, own), &[Errno::EINVAL])?;
-        }
+    (0..ROUNDS).try_for_each(|_| race_for_first_handle(thread, drm))
+}
+
+/// One round of it.
+pub(super) fn race_for_first_handle(thread: &Process, drm: Fd) -> Result<(), Errno> {
+    let own = thread.mode_create_dumb(drm, SIDE, 1, 32)?;
+    // Whoever has handle 1 now: another thread may close it at any moment.
+    let buffer = allow(thread.prime_handle_to_fd(drm, Handle(1), DRM_RDWR), &[Errno::ENOENT])?;
+    if let Some(buffer) = buffer {
+        thread.close(buffer)?;
+    }
+    allow(thread.gem_close(drm, Handle(1)), &[Errno::EINVAL])?;
+    if own != Handle(1) {
+        allow(thread.gem_close(drm, own), &[Errno::EINVAL])?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::media::videobuf2::dma_sg::cpu_syncs;
 use crate::media::videobuf2::{Memory, PlaneMemory};
 use crate::media::vivid::test_pattern;
 use crate::policy::LockingPolicy;
-use crate::user::{Driver, QueueBuffer};
+use crate::user::{Driver, Process, QueueBuffer};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -92,7 +92,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 
 /// Bytes of a frame, and of the memory it is in.
 const FRAME: usize = 160 * 90 * 2;
-const MEMORY: u64 = 32768;
+pub(super) const MEMORY: u64 = 32768;
 
 /// What the scenarios of cameras do.
 impl World {
@@ -132,14 +132,19 @@ impl World {
         Ok(self.init.dqbuf(camera)?)
     }
 
-    /// Fails unless this frame of the camera is there; many bytes of each page, and the last one.
+    /// [`check_frame`], in the scenario's process.
     pub(super) fn check_frame(&self, address: u64, sequence: u32) -> Outcome {
-        for at in (0..FRAME).step_by(61).chain([FRAME - 1]) {
-            let byte = self.init.read_byte(address + at as u64)?;
-            expect_eq("a byte of the frame", byte, test_pattern(sequence, 0, at))?;
-        }
-        Ok(())
+        check_frame(&self.init, address, sequence)
     }
+}
+
+/// Fails unless this frame of the camera is there; many bytes of each page, and the last one.
+pub(super) fn check_frame(process: &Process, address: u64, sequence: u32) -> Outcome {
+    for at in (0..FRAME).step_by(61).chain([FRAME - 1]) {
+        let byte = process.read_byte(address + at as u64)?;
+        expect_eq("a byte of the frame", byte, test_pattern(sequence, 0, at))?;
+    }
+    Ok(())
 }
 
 fn vivid_mmap(world: &World) -> Outcome {

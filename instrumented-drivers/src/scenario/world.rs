@@ -32,12 +32,24 @@ pub(super) const PAGE: usize = crate::kernel::shmem::PAGE_SIZE;
 pub struct Failure {
     what: String,
     place: &'static Location<'static>,
+    /// A call that did not succeed, and not a wrong result.
+    refused: bool,
 }
 
 impl Failure {
     #[track_caller]
     pub(super) fn new(what: impl Into<String>) -> Self {
-        Failure { what: what.into(), place: Location::caller() }
+        Failure { what: what.into(), place: Location::caller(), refused: false }
+    }
+
+    #[track_caller]
+    fn refused(what: String) -> Self {
+        Failure { refused: true, ..Failure::new(what) }
+    }
+
+    /// True for a call that did not succeed, false for a wrong result.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
     }
 }
 
@@ -52,14 +64,14 @@ impl core::error::Error for Failure {}
 impl From<Errno> for Failure {
     #[track_caller]
     fn from(error: Errno) -> Self {
-        Failure::new(format!("a system call failed: {error}"))
+        Failure::refused(format!("a system call failed: {error}"))
     }
 }
 
 impl From<Signal> for Failure {
     #[track_caller]
     fn from(signal: Signal) -> Self {
-        Failure::new(format!("an access was answered with {signal}"))
+        Failure::refused(format!("an access was answered with {signal}"))
     }
 }
 

@@ -83,21 +83,3 @@ pub(crate) fn check_frame(process: &Process, address: u64, sequence: u32, plane:
         assert_eq!(byte, test_pattern(sequence, plane, at), "byte {at} of frame {sequence}");
     }
 }
-
-/// A generator of numbers that nobody has to trust (xorshift).
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64, thread: u64) -> Self {
-        Random(
-            (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (thread + 1).wrapping_mul(0xbf58_476d_1ce4_e5b9),
-        )
-    }
-
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap_or(0) % limit
-    }
-}
