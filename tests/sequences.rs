@@ -2,6 +2,9 @@
 //! What the models lock, held against what a real kernel's drivers locked (`data/sequences`).
 
 #[cfg(feature = "lockdep")]
+#[path = "sequences/differences.rs"]
+mod differences;
+#[cfg(feature = "lockdep")]
 #[path = "sequences/edges.rs"]
 mod edges;
 #[cfg(feature = "lockdep")]
