@@ -5,7 +5,8 @@ use std::io::Write;
 
 use clap::Args as ClapArgs;
 use instrumented_drivers::scenario::Run;
-use instrumented_drivers::scenario::bugs::{Case, Expected, Judged};
+use instrumented_drivers::scenario::bugs::{Case, Ends, Judged, LISTED, Listed};
+use lockdep::ReportKind;
 use serde_json::{Value, json};
 
 use crate::app::choice::quiet_findings;
@@ -29,71 +30,76 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, out: &mut Output) -> Result<Status, Failure> {
-    let cases = chosen(&args.ids)?;
+    let (cases, listed) = chosen(&args.ids)?;
     quiet_findings();
     let judged: Vec<Judged> = cases.into_iter().map(Case::judge).collect();
     match args.format {
-        Format::Text => text(&judged, out)?,
-        Format::Json => out.json(&json!({ "bugs": judged.iter().map(document).collect::<Vec<_>>() }))?,
+        Format::Text => text(&judged, &listed, out)?,
+        Format::Json => {
+            let bugs: Vec<Value> = judged.iter().map(document).collect();
+            let not_run: Vec<Value> = listed.iter().map(one_not_run).collect();
+            out.json(&json!({ "bugs": bugs, "not_run": not_run }))?;
+        }
     }
     let good = judged.iter().all(Judged::is_as_expected);
     Ok(if good { Status::AsExpected } else { Status::Finding })
 }
 
-/// The cases with these ids, in the order of the corpus; all if there are none.
-fn chosen(ids: &[String]) -> Result<Vec<Case>, Failure> {
-    let mut cases = Case::all();
+/// What has these ids, in the order of the corpus, run and not run; all if there are none.
+fn chosen(ids: &[String]) -> Result<(Vec<Case>, Vec<Listed>), Failure> {
+    let (mut cases, mut listed) = (Case::all(), LISTED.to_vec());
+    let is_it = |one: &Listed, id: &String| one.number.to_string() == *id;
     for id in ids {
-        if !cases.iter().any(|case| case.is_called(id)) {
+        if !cases.iter().any(|case| case.is_called(id)) && !listed.iter().any(|one| is_it(one, id)) {
             let known: Vec<&str> = cases.iter().map(|case| case.id).collect();
             return Err(Failure::user(format!("unknown bug `{id}`: it is one of {}", known.join(", "))));
         }
     }
     cases.retain(|case| ids.is_empty() || ids.iter().any(|id| case.is_called(id)));
-    Ok(cases)
+    listed.retain(|one| ids.is_empty() || ids.iter().any(|id| is_it(one, id)));
+    Ok((cases, listed))
 }
 
-/// The kinds of report, as one word or several.
-fn seen(run: &Run) -> String {
-    let kinds: Vec<&str> = run.reported().into_iter().map(|kind| kind.name()).collect();
-    if kinds.is_empty() { "silence".into() } else { kinds.join(", ") }
+/// The kinds of report, as one word.
+fn word(kinds: &[ReportKind]) -> String {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    if names.is_empty() { "silence".into() } else { names.join("+") }
 }
 
-fn expected(case: &Case) -> &'static str {
-    match case.expected {
-        Expected::Report { kind, .. } => kind.name(),
-        Expected::Silence { .. } => "silence",
-    }
-}
-
-fn text(judged: &[Judged], out: &mut Output) -> Result<(), Failure> {
-    writeln!(out, "{:<9} {:<70} {:<13} {:<13} fixed", "id", "name", "expected", "seen")?;
+fn text(judged: &[Judged], listed: &[Listed], out: &mut Output) -> Result<(), Failure> {
+    writeln!(out, "{:<9} {:<46} {:<17} {:<17} fixed", "id", "name", "expected", "seen")?;
     for one in judged {
-        let Judged { case, broken, .. } = one;
-        let fixed = if one.is_fixed_clean() { "clean" } else { "NOT CLEAN" };
-        let (id, name) = (case.id, case.name);
-        writeln!(out, "{id:<9} {name:<70} {:<13} {:<13} {fixed}", expected(case), seen(broken))?;
-        if let Expected::Silence { why, shows } = case.expected {
-            writeln!(out, "{:10}why: {why}", "")?;
-            if !shows.is_empty() {
-                writeln!(out, "{:10}instead: {shows}", "")?;
-            }
-        }
-        if !one.is_as_expected() {
-            not_as_expected(one, out)?;
-        }
+        row(one, out)?;
     }
-    let silent = judged.iter().filter(|one| matches!(one.case.expected, Expected::Silence { .. })).count();
+    for Listed { number, name, why } in listed {
+        writeln!(out, "{number:<9} {name:<46} {:<17} {:<17} -\n{:10}why: {why}", "silence", "not run", "")?;
+    }
+    let silent = judged.iter().filter(|one| one.case.expected.kinds.is_empty()).count();
     let wrong = judged.iter().filter(|one| !one.is_as_expected()).count();
-    writeln!(out, "\n{} bugs, {silent} of them silent, {wrong} not as expected", judged.len())?;
+    let (ran, not_run) = (judged.len(), listed.len());
+    writeln!(out, "\n{ran} cases, {silent} of them silent, {wrong} not as expected; {not_run} not run")?;
     Ok(())
+}
+
+fn row(one: &Judged, out: &mut Output) -> Result<(), Failure> {
+    let Case { id, name, expected, .. } = one.case;
+    let fixed = if one.is_fixed_clean() { "clean" } else { "NOT CLEAN" };
+    let (wanted, seen) = (word(expected.kinds), word(&one.broken.reported()));
+    writeln!(out, "{id:<9} {name:<46} {wanted:<17} {seen:<17} {fixed}")?;
+    if !expected.why.is_empty() {
+        writeln!(out, "{:10}why: {}", "", expected.why)?;
+    }
+    if let Ends::Failed(shows) = expected.ends {
+        writeln!(out, "{:10}the run shows: {shows}", "")?;
+    }
+    if one.is_as_expected() { Ok(()) } else { not_as_expected(one, out) }
 }
 
 /// What was found and how the runs ended.
 fn not_as_expected(one: &Judged, out: &mut Output) -> Result<(), Failure> {
     writeln!(out, "{:10}NOT AS EXPECTED: {:?}", "", one.case.expected)?;
     for (name, run) in [("broken", &one.broken), ("fixed", &one.fixed)] {
-        writeln!(out, "{:10}{name}: {}, {}", "", run.end.name(), seen(run))?;
+        writeln!(out, "{:10}{name}: {}, {}", "", run.end.name(), word(&run.reported()))?;
         if let Some(failure) = run.failure() {
             writeln!(out, "{:10}{failure}", "")?;
         }
@@ -107,24 +113,25 @@ fn not_as_expected(one: &Judged, out: &mut Output) -> Result<(), Failure> {
 fn document(one: &Judged) -> Value {
     let Judged { case, broken, fixed } = one;
     let [broken_setup, fixed_setup] = case.setups().map(|setup| setup.to_string());
-    let (why, shows) = match case.expected {
-        Expected::Silence { why, shows } => (Some(why), Some(shows).filter(|shows| !shows.is_empty())),
-        Expected::Report { .. } => (None, None),
-    };
+    let shows = if let Ends::Failed(shows) = case.expected.ends { Some(shows) } else { None };
     json!({
         "id": case.id,
         "number": case.number(),
         "name": case.name,
-        "expected": expected(case),
-        "seen": seen(broken),
+        "expected": word(case.expected.kinds),
+        "seen": word(&broken.reported()),
         "fixed_clean": one.is_fixed_clean(),
         "ok": one.is_as_expected(),
-        "silent_because": why,
-        "shows_instead": shows,
+        "silent_because": Some(case.expected.why).filter(|why| !why.is_empty()),
+        "run_shows": shows,
         "report": one.report().map(lockdep::Report::to_json),
         "broken": ran(broken, &broken_setup),
         "fixed": ran(fixed, &fixed_setup),
     })
+}
+
+fn one_not_run(one: &Listed) -> Value {
+    json!({ "number": one.number, "name": one.name, "expected": word(&[]), "silent_because": one.why })
 }
 
 fn ran(run: &Run, setup: &str) -> Value {

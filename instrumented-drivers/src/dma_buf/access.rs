@@ -10,6 +10,7 @@ use super::resv::{
     dma_resv_assert_held, dma_resv_describe, dma_resv_lock, dma_resv_lock_interruptible, dma_resv_might_lock,
     dma_resv_unlock, dma_resv_usage_rw, dma_resv_wait,
 };
+use crate::bug::Bug;
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::shmem::IosysMap;
@@ -129,20 +130,31 @@ pub fn dma_buf_vunmap_unlocked(buf: &DmaBuf, map: &IosysMap) {
     dma_resv_unlock(&buf.resv);
 }
 
+/// Around the name: a spinlock, for it is read where nobody may sleep.
+#[track_caller]
+fn name_lock(buf: &DmaBuf) {
+    if buf.core.has(Bug::NameMutex) { buf.lock.lock() } else { buf.name_lock.lock() }
+}
+
+#[track_caller]
+fn name_unlock(buf: &DmaBuf) {
+    if buf.core.has(Bug::NameMutex) { buf.lock.unlock() } else { buf.name_lock.unlock() }
+}
+
 /// `dma_buf_set_name`, part of `dma_buf_ioctl`. The name has been copied before.
 #[track_caller]
 pub(super) fn dma_buf_set_name(buf: &DmaBuf, name: String) {
-    buf.name_lock.lock();
+    name_lock(buf);
     buf.name.set(Some(name));
-    buf.name_lock.unlock();
+    name_unlock(buf);
 }
 
 /// `dmabuffs_dname`: the name, as `/proc/*/maps` shows it.
 #[must_use]
 pub fn dmabuffs_dname(buf: &DmaBuf) -> Option<String> {
-    buf.name_lock.lock();
+    name_lock(buf);
     let name = buf.name.get();
-    buf.name_lock.unlock();
+    name_unlock(buf);
     name
 }
 
@@ -159,9 +171,9 @@ pub fn dma_buf_debug_show(core: &KernelCore) -> Result<String> {
             core.debugfs_list_mutex.unlock();
             return Err(error);
         }
-        buf.name_lock.lock();
+        name_lock(&buf);
         let name = buf.name.get().unwrap_or_default();
-        buf.name_lock.unlock();
+        name_unlock(&buf);
         let line = format!("{} {} {} {name}\n", buf.size, buf.exp_name, dma_resv_describe(&buf.resv));
         text.push_str(&line);
         dma_resv_unlock(&buf.resv);

@@ -94,6 +94,12 @@ impl DmaResv {
         self.lock.is_locked()
     }
 
+    /// How many tasks wait for it.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        self.lock.waiters()
+    }
+
     /// The fences of this usage that are not signalled yet (no lock needed).
     #[must_use]
     pub fn unsignaled(&self, usage: DmaResvUsage) -> Vec<Arc<DmaFence>> {

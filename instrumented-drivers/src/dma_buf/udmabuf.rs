@@ -26,7 +26,8 @@ use std::sync::Arc;
 use super::attach::{DmaBufAttachment, DmaDirection, SgTable, sg_free_table};
 use super::core::{DmaBuf, DmaBufData, DmaBufExportInfo, DmaBufOps, dma_buf_export, dma_buf_fd};
 use super::heaps::mmap_assert;
-use super::resv::dma_resv_assert_held;
+use super::resv::{dma_resv_assert_held, dma_resv_lock, dma_resv_unlock};
+use crate::bug::Bug;
 use crate::kernel::KernelCore;
 use crate::kernel::cell::{KCell, KPtr};
 use crate::kernel::errno::{Errno, Result};
@@ -205,11 +206,26 @@ fn get_sg_table(ubuf: &Udmabuf) -> Result<Arc<SgTable>> {
     SgTable::from_pages(&ubuf.core, ubuf.pages.clone())
 }
 
-/// See the module's header: two tasks can both find no table.
+/// See the module's header: two tasks can both find no table ([`Bug::UdmabufTableUnlocked`]).
 fn begin_cpu_udmabuf(buf: &DmaBuf) -> Result {
     let ubuf = udmabuf(buf)?;
+    if ubuf.core.has(Bug::UdmabufTableUnlocked) {
+        return make_table(buf, &ubuf);
+    }
+    dma_resv_lock(buf.resv());
+    let made = make_table(buf, &ubuf);
+    dma_resv_unlock(buf.resv());
+    made
+}
+
+/// The middle of `begin_cpu_udmabuf`, which it shows.
+#[track_caller]
+fn make_table(buf: &DmaBuf, ubuf: &Udmabuf) -> Result {
+    if !ubuf.core.has(Bug::GuardsUnannotated) {
+        dma_resv_assert_held(buf.resv());
+    }
     if ubuf.sg.is_null() {
-        let table = get_sg_table(&ubuf)?;
+        let table = get_sg_table(ubuf)?;
         ubuf.sg.swap(Some(table));
     }
     Ok(())

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::gem::DrmGemObject;
+use crate::bug::Bug;
 use crate::dma_buf::fence::__dma_fence_might_wait;
 use crate::dma_buf::resv::{
     DmaResvUsage, RESERVATION_WW_CLASS, dma_resv_lock_interruptible, dma_resv_lock_slow_interruptible,
@@ -55,7 +56,11 @@ pub fn drm_gem_lock_reservations(objects: &[Arc<DrmGemObject>]) -> Result<WwAcqu
             Ok(ctx)
         }
         Err(error) => {
-            ctx.fini();
+            if objects.iter().any(|obj| obj.dev.core.has(Bug::CtxNotFinished)) {
+                ctx.leave_stack();
+            } else {
+                ctx.fini();
+            }
             Err(error)
         }
     }

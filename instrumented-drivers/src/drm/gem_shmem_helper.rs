@@ -53,6 +53,7 @@ use super::gem::{
 use super::gem_handle::drm_gem_handle_create;
 use super::gem_shmem_memory::drm_gem_shmem_get_sg_table;
 use super::prime::drm_prime_gem_destroy;
+use crate::bug::Bug;
 use crate::dma_buf::access::{dma_buf_vmap, dma_buf_vunmap};
 use crate::dma_buf::attach::sg_free_table;
 use crate::dma_buf::core::dma_buf_mmap;
@@ -489,6 +490,11 @@ fn insert_page(
 fn drm_gem_shmem_vm_open(vma: &VmArea) {
     let Some(obj) = vma.private::<DrmGemObject>() else { return };
     let shmem = to_drm_gem_shmem_obj(&obj);
+    if own_mutexes(&obj) && obj.dev.core.has(Bug::VmOpenInterruptible) {
+        // A signal, and this VMA is no user of the pages; nobody can be told.
+        let _ignored = drm_gem_shmem_get_pages(&obj);
+        return drm_gem_vm_open(vma);
+    }
     let count = || {
         let none = shmem.pages_use_count() == 0;
         if !obj.dev.core.warn_on(none, "a VMA of a shmem object without pages is opened") {

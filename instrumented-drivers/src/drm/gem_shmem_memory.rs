@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::gem::{DrmGemObject, drm_gem_free_mmap_offset};
 use super::gem_shmem_helper::{
-    DrmGemShmemObject, get_pages_locked, own_mutexes, put_pages_locked, to_drm_gem_shmem_obj,
+    DrmGemShmemObject, drm_gem_shmem_get_pages, get_pages_locked, own_mutexes, put_pages_locked,
+    to_drm_gem_shmem_obj,
 };
+use crate::bug::Bug;
 use crate::dma_buf::SgTable;
 use crate::dma_buf::attach::sg_free_table;
 use crate::dma_buf::resv::{dma_resv_assert_held, dma_resv_lock_interruptible, dma_resv_unlock};
@@ -59,7 +61,9 @@ pub fn drm_gem_shmem_purge(obj: &Arc<DrmGemObject>) -> bool {
         drm_gem_shmem_purge_locked(obj);
         return true;
     }
-    if !shmem.pages_lock.trylock() {
+    if obj.dev.core.has(Bug::PurgeBlocks) {
+        shmem.pages_lock.lock();
+    } else if !shmem.pages_lock.trylock() {
         return false;
     }
     drm_gem_shmem_purge_locked(obj);
@@ -100,6 +104,9 @@ pub fn drm_gem_shmem_get_sg_table(obj: &Arc<DrmGemObject>) -> Result<Arc<SgTable
 /// -EINTR, -ENOMEM (injected).
 pub fn drm_gem_shmem_get_pages_sgt(obj: &Arc<DrmGemObject>) -> Result<Arc<SgTable>> {
     let shmem = to_drm_gem_shmem_obj(obj);
+    if own_mutexes(obj) && obj.dev.core.has(Bug::SgtUnlocked) {
+        return get_pages_sgt_unlocked(obj, shmem);
+    }
     if own_mutexes(obj) {
         shmem.pages_lock.lock_interruptible()?;
         let table = get_pages_sgt_locked(obj, shmem);
@@ -127,4 +134,18 @@ fn get_pages_sgt_locked(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject) -> R
             Err(error)
         }
     }
+}
+
+/// The same with the lock around the first half only: two callers can both find no table.
+fn get_pages_sgt_unlocked(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject) -> Result<Arc<SgTable>> {
+    if let Some(table) = shmem.sgt.load() {
+        return Ok(table);
+    }
+    drm_gem_shmem_get_pages(obj)?;
+    let table = drm_gem_shmem_get_sg_table(obj)?;
+    if !obj.dev.core.has(Bug::GuardsUnannotated) {
+        shmem.pages_lock.assert_held();
+    }
+    shmem.sgt.swap(Some(table.clone()));
+    Ok(table)
 }

@@ -3,6 +3,7 @@
 //!
 //! Kernel counterpart: `drivers/gpu/drm/`.
 
+pub mod client;
 pub mod device;
 pub mod file;
 pub mod gem;

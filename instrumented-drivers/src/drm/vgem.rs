@@ -5,7 +5,7 @@
 //! pass here, so a test lets the timer fire.
 //!
 //! `vgem_fence_attach_ioctl` looks for a conflict before it takes the lock and not again under it: two tasks can both find
-//! none. This is what the kernel does.
+//! none ([`Bug::VgemTestsUnlocked`]). This is what the kernel does.
 //!
 //! Kernel counterpart: `drivers/gpu/drm/vgem/`.
 //!
@@ -26,12 +26,14 @@ use super::file::{DrmFile, Handle};
 use super::gem::{DrmGemObject, drm_gem_object_put};
 use super::gem_handle::drm_gem_object_lookup;
 use super::gem_shmem_helper::{drm_gem_shmem_create, drm_gem_shmem_prime_import_sg_table};
+use crate::bug::Bug;
 use crate::dma_buf::fence::{DmaFence, dma_fence_context_alloc, dma_fence_signal};
 use crate::dma_buf::resv::{
-    DmaResvUsage, dma_resv_add_fence, dma_resv_lock, dma_resv_reserve_fences, dma_resv_test_signaled,
-    dma_resv_unlock, dma_resv_usage_rw,
+    DmaResv, DmaResvUsage, dma_resv_add_fence, dma_resv_assert_held, dma_resv_lock, dma_resv_reserve_fences,
+    dma_resv_test_signaled, dma_resv_unlock, dma_resv_usage_rw,
 };
 use crate::dma_buf::{DmaBufAttachment, SgTable};
+use crate::kernel::KernelCore;
 use crate::kernel::cell::KCell;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class};
@@ -116,11 +118,14 @@ fn vgem_fence_create(obj: &DrmGemObject) -> Result<Arc<DmaFence>> {
 #[track_caller]
 fn attach(vfile: &VgemFile, obj: &DrmGemObject, fence: &Arc<DmaFence>, write: bool) -> Result<VgemFence> {
     let resv = obj.resv();
-    if !dma_resv_test_signaled(resv, dma_resv_usage_rw(write)) {
-        return Err(Errno::EBUSY);
+    let core = &obj.dev.core;
+    let too_early = core.has(Bug::VgemTestsUnlocked);
+    if too_early {
+        test_conflict(core, resv, write)?;
     }
     dma_resv_lock(resv);
-    let reserved = dma_resv_reserve_fences(resv, 1);
+    let tested = if too_early { Ok(()) } else { test_conflict(core, resv, write) };
+    let reserved = tested.and_then(|()| dma_resv_reserve_fences(resv, 1));
     if reserved.is_ok() {
         let usage = if write { DmaResvUsage::Write } else { DmaResvUsage::Read };
         dma_resv_add_fence(resv, fence, usage);
@@ -135,6 +140,15 @@ fn attach(vfile: &VgemFile, obj: &DrmGemObject, fence: &Arc<DmaFence>, write: bo
     });
     vfile.fence_mutex.unlock();
     Ok(VgemFence(id))
+}
+
+/// Whether somebody uses the buffer in a conflicting way.
+#[track_caller]
+fn test_conflict(core: &KernelCore, resv: &DmaResv, write: bool) -> Result {
+    if !core.has(Bug::GuardsUnannotated) {
+        dma_resv_assert_held(resv);
+    }
+    if dma_resv_test_signaled(resv, dma_resv_usage_rw(write)) { Ok(()) } else { Err(Errno::EBUSY) }
 }
 
 /// `vgem_fence_signal_ioctl`.

@@ -29,12 +29,13 @@ impl Gfp {
 
     /// `current_gfp_context`: the same within the scopes of this task.
     fn in_scope(self) -> Gfp {
-        Gfp { fs: self.fs && !NOFS.get(), ..self }
+        Gfp { direct_reclaim: self.direct_reclaim && may_reclaim(), fs: self.fs && !NOFS.get() }
     }
 }
 
 thread_local! {
     static NOFS: Cell<bool> = const { Cell::new(false) };
+    static NORECLAIM: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What `memalloc_nofs_save` hands to `memalloc_nofs_restore`.
@@ -52,6 +53,28 @@ pub fn memalloc_nofs_save() -> NoFsFlags {
 /// `memalloc_nofs_restore`.
 pub fn memalloc_nofs_restore(flags: NoFsFlags) {
     NOFS.set(flags.was);
+}
+
+/// What `memalloc_noreclaim_save` hands to `memalloc_noreclaim_restore`.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct NoReclaimFlags {
+    was: bool,
+}
+
+/// `memalloc_noreclaim_save`: no allocation of this task reclaims memory from now on.
+pub fn memalloc_noreclaim_save() -> NoReclaimFlags {
+    NoReclaimFlags { was: NORECLAIM.replace(true) }
+}
+
+/// `memalloc_noreclaim_restore`.
+pub fn memalloc_noreclaim_restore(flags: NoReclaimFlags) {
+    NORECLAIM.set(flags.was);
+}
+
+/// Whether an allocation of this task may reclaim memory.
+pub(super) fn may_reclaim() -> bool {
+    !NORECLAIM.get()
 }
 
 /// `fs_reclaim_acquire(gfp)`.
@@ -87,4 +110,5 @@ pub fn might_alloc(gfp: Gfp) {
 /// Forgets the scopes of a task that panicked.
 pub(crate) fn reset() {
     NOFS.set(false);
+    NORECLAIM.set(false);
 }

@@ -11,6 +11,7 @@ use lockdep::raw::{self, Acquire, LockMap};
 
 use super::errno::{Errno, Result};
 use super::fault;
+use super::gfp::may_reclaim;
 use super::shrinker::direct_reclaim;
 
 static FS_RECLAIM: LockClass = LockClass::new("fs_reclaim").strict();
@@ -45,9 +46,11 @@ pub fn mmu_notifier_invalidate_range_end() {
 
 /// The slab allocator, as `kmalloc` and its many siblings call it.
 fn slab_alloc_node() -> Result {
-    fs_reclaim_acquire();
-    direct_reclaim();
-    fs_reclaim_release();
+    if may_reclaim() {
+        fs_reclaim_acquire();
+        direct_reclaim();
+        fs_reclaim_release();
+    }
     if fault::allocation_fails() { Err(Errno::ENOMEM) } else { Ok(()) }
 }
 
@@ -68,8 +71,10 @@ pub fn alloc_page() -> Result {
 }
 
 fn __alloc_pages_noprof() -> Result {
-    fs_reclaim_acquire();
-    direct_reclaim();
-    fs_reclaim_release();
+    if may_reclaim() {
+        fs_reclaim_acquire();
+        direct_reclaim();
+        fs_reclaim_release();
+    }
     if fault::allocation_fails() { Err(Errno::ENOMEM) } else { Ok(()) }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::world::{BYTES, Failure, Outcome, PAGE, World, expect_eq};
 use super::{Expects, Scenario};
+use crate::bug::Bug;
 use crate::dma_buf::attach::{dma_buf_attach, dma_buf_detach, sg_free_table};
 use crate::dma_buf::resv::{dma_resv_lock, dma_resv_unlock};
 use crate::dma_buf::{DmaBuf, SgTable};
@@ -103,7 +104,7 @@ fn size() -> usize {
 }
 
 /// Runs a test on a new object of the second driver, as a kernel thread.
-fn with_object(world: &World, test: impl FnOnce(&Arc<DrmGemObject>) -> Outcome) -> Outcome {
+pub(super) fn with_object(world: &World, test: impl FnOnce(&Arc<DrmGemObject>) -> Outcome) -> Outcome {
     let dev = world.device(Driver::Vkms)?;
     world.kernel.kthread(|_| {
         let obj = drm_gem_shmem_create(&dev, size())?;
@@ -111,6 +112,15 @@ fn with_object(world: &World, test: impl FnOnce(&Arc<DrmGemObject>) -> Outcome) 
         drm_gem_object_put(obj);
         result
     })
+}
+
+/// The tests' call for a kernel mapping, as they make it in 6.12 or as later kernels do.
+pub(super) fn vmap_by_kernel(world: &World) -> Outcome {
+    if world.kernel.core().has(Bug::ShmemTestsUnlocked) {
+        with_object(world, vmap)
+    } else {
+        with_object(world, |obj| locked(obj, vmap))
+    }
 }
 
 fn under_lock(obj: &Arc<DrmGemObject>, call: &mut dyn FnMut() -> Outcome) -> Outcome {

@@ -16,6 +16,7 @@ use super::pages::{
     i915_gem_object_wait_migration,
 };
 use super::{DISCRETE, I915, bo};
+use crate::bug::Bug;
 use crate::dma_buf::attach::{dma_buf_attach, dma_buf_detach, sg_free_table};
 use crate::dma_buf::core::{DmaBufData, Tail, dma_buf_put, get_dma_buf};
 use crate::dma_buf::resv::{
@@ -106,6 +107,13 @@ fn i915_gem_dmabuf_attach(buf: &DmaBuf) -> Result {
 /// A table of its own for each device, of the pages that `attach` has pinned.
 fn i915_gem_map_dma_buf(attach: &DmaBufAttachment) -> Result<Arc<SgTable>> {
     let obj = object(&attach.dmabuf)?;
+    if obj.dev.core.has(Bug::MapLocksAgain) {
+        // `i915_gem_object_pin_pages_unlocked`.
+        dma_resv_lock(obj.resv());
+        let pinned = i915_gem_object_pin_pages(&obj).map(|_| i915_gem_object_unpin_pages(&obj));
+        dma_resv_unlock(obj.resv());
+        pinned?;
+    }
     let pages = bo(&obj).mm.with(|mm| mm.pages.as_ref().map(|pages| pages.page_list().clone()));
     SgTable::from_pages(&obj.dev.core, pages.ok_or(Errno::ENODEV)?)
 }

@@ -44,6 +44,7 @@ use crate::kernel::shmem::IosysMap;
 use crate::policy::ShmemLocking;
 
 static MAPPINGS_LOCK: LockClass = sleep_class("&obj->mappings.lock");
+static HEAP_LOCK: LockClass = sleep_class("&obj->heap_lock");
 
 /// `PANFROST_BO_NOEXEC`: the object holds no programs.
 pub const PANFROST_BO_NOEXEC: u32 = 1;
@@ -63,6 +64,8 @@ pub struct PanfrostGemObject {
     /// Of a heap: the tables of what has been faulted in, one for each 2 MiB. Under the lock of the pages.
     pub(super) sgts: KCell<Vec<Option<Arc<SgTable>>>>,
     pub(super) heap_rss_size: AtomicUsize,
+    /// Of a heap, if its faults do not take the reservation lock ([`Bug::FaultLocksResv`]): around its pages.
+    pub(super) heap_lock: Mutex,
 }
 
 impl Default for PanfrostGemObject {
@@ -76,6 +79,7 @@ impl Default for PanfrostGemObject {
             is_heap: AtomicBool::new(false),
             sgts: KCell::new("a heap's tables", Vec::new()),
             heap_rss_size: AtomicUsize::new(0),
+            heap_lock: Mutex::new(&HEAP_LOCK),
         }
     }
 }

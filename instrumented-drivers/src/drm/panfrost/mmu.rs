@@ -29,6 +29,7 @@ use crate::drm::gem_shmem_memory::drm_gem_shmem_get_pages_sgt;
 use crate::kernel::cell::{KCell, Kref};
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::fault::{Plan, inject};
+use crate::kernel::gfp::{memalloc_noreclaim_restore, memalloc_noreclaim_save};
 use crate::kernel::irq_thread::IrqReturn;
 use crate::kernel::live::Live;
 use crate::kernel::locking::{SpinLock, spin_class};
@@ -357,11 +358,17 @@ fn grow_at(pfdev: &PanfrostDevice, mapping: &PanfrostGemMapping, address: u64) -
     let block = address & !(SZ_2M as u64 - 1);
     let first = usize::try_from(block / PAGE - mapping.first_page()).map_err(|_| Errno::EINVAL)?;
     let obj = &mapping.obj;
-    if own_mutexes(obj) {
-        let pages_lock = &to_drm_gem_shmem_obj(obj).pages_lock;
-        pages_lock.lock();
+    let heap_lock = if own_mutexes(obj) {
+        Some(&to_drm_gem_shmem_obj(obj).pages_lock)
+    } else if pfdev.core.has(Bug::FaultLocksResv) {
+        None
+    } else {
+        Some(&to_panfrost_bo(obj).heap_lock)
+    };
+    if let Some(lock) = heap_lock {
+        lock.lock();
         let pages = read_block(obj, first);
-        pages_lock.unlock();
+        lock.unlock();
         let Some(pages) = pages? else { return Ok(()) };
         return map_block(pfdev, mapping, first, pages);
     }
@@ -422,6 +429,8 @@ pub(super) fn panfrost_mmu_irq_handler(pfdev: &PanfrostDevice) -> IrqReturn {
 /// `panfrost_mmu_irq_handler_thread`: the GPU waits for this, and so do all who wait for the GPU. The kernel does not say
 /// so to the validator ([`Bug::FaultsUnannotated`]).
 pub(super) fn panfrost_mmu_irq_handler_thread(pfdev: &PanfrostDevice) {
+    // Only what is free already, for reclaim waits for fences.
+    let noreclaim = (!pfdev.core.has(Bug::FaultAllocates)).then(memalloc_noreclaim_save);
     let cookie = (!pfdev.core.has(Bug::FaultsUnannotated)).then(dma_fence_begin_signalling);
     let mut status = pfdev.hw.mmu_rawstat();
     while status != 0 {
@@ -449,6 +458,9 @@ pub(super) fn panfrost_mmu_irq_handler_thread(pfdev: &PanfrostDevice) {
     pfdev.as_lock.unlock();
     if let Some(cookie) = cookie {
         dma_fence_end_signalling(cookie);
+    }
+    if let Some(flags) = noreclaim {
+        memalloc_noreclaim_restore(flags);
     }
 }
 

@@ -141,6 +141,12 @@ impl WwAcquireCtx {
         tell(&self.ticket.map, verdict);
     }
 
+    /// The function returns in whose frame it is: what the next call puts there is put over it.
+    #[track_caller]
+    pub fn leave_stack(&self) {
+        raw::freed(&*self.ticket.map);
+    }
+
     /// How many locks are held under it.
     #[must_use]
     pub fn acquired(&self) -> usize {
@@ -325,6 +331,12 @@ impl WwMutex {
     pub fn is_held(&self) -> bool {
         let me = thread::current().id();
         self.state.lock().owner.as_ref().is_some_and(|owner| owner.task.id() == me)
+    }
+
+    /// How many tasks wait for it.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        self.state.lock().queue.len()
     }
 
     fn id(&self) -> Instance {
@@ -515,14 +527,6 @@ fn wound(holder: Option<&Arc<Ticket>>, by: &Ticket) {
 fn wake_all(waiters: &[Waiter]) {
     for waiter in waiters {
         waiter.task.unpark();
-    }
-}
-
-/// Who owns a lock, for tests.
-#[cfg(test)]
-impl WwMutex {
-    pub(super) fn waiters(&self) -> usize {
-        self.state.lock().queue.len()
     }
 }
 
