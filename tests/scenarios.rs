@@ -44,22 +44,13 @@ fn every_scenario_finds_what_is_expected_and_leaves_nothing_behind() {
 }
 
 /// The rows of the list of what must be executable that are no scenarios, and why.
-const NOT_SCENARIOS: [(&str, &str); 15] = [
-    ("V11", "not written yet"),
+const NOT_SCENARIOS: [(&str, &str); 6] = [
     ("V14", "not written yet"),
     ("M8", "memory of a program as an object of i915 is not modelled"),
-    ("M11", "not written yet"),
-    ("M12", "not written yet"),
-    ("F1", "not written yet"),
-    ("F2", "not written yet"),
-    ("F3", "not written yet"),
-    ("F4", "not written yet"),
     ("F5", "not written yet"),
     ("F6", "not written yet"),
-    ("F7", "not written yet"),
-    ("U2", "not written yet"),
+    ("U2", "it loses a table in some orders, as the kernel does: explored by the models' tests"),
     ("K7", "not written yet"),
-    ("K10", "not written yet"),
 ];
 
 #[test]

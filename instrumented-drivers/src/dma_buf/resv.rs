@@ -28,6 +28,7 @@ use lockdep::LockClass;
 use super::fence::{self, DmaFence};
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
+use crate::kernel::interleave::{Step, before};
 use crate::kernel::locking::{WwAcquireCtx, WwAlgorithm, WwClass, WwMutex, sleep_class};
 use crate::kernel::mm::{AddressSpace, Mm, i_mmap_lock_write_and_unlock};
 use crate::kernel::reclaim;
@@ -103,6 +104,7 @@ impl DmaResv {
     /// The fences of this usage that are not signalled yet (no lock needed).
     #[must_use]
     pub fn unsignaled(&self, usage: DmaResvUsage) -> Vec<Arc<DmaFence>> {
+        before(self, Step::Access);
         let list = self.list.lock();
         let wanted = list.fences.iter().filter(|(fence, other)| *other <= usage && !fence.is_signaled());
         wanted.map(|(fence, _)| fence.clone()).collect()
@@ -207,6 +209,7 @@ pub fn dma_resv_reserve_fences(resv: &DmaResv, count: usize) -> Result {
 #[track_caller]
 pub fn dma_resv_add_fence(resv: &DmaResv, fence: &Arc<DmaFence>, usage: DmaResvUsage) {
     dma_resv_assert_held(resv);
+    before(resv, Step::Access);
     let mut list = resv.list.lock();
     let replaced = list.fences.iter().position(|(old, old_usage)| {
         (*old_usage >= usage && fence.is_later_or_same(old)) || old.is_signaled()

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #![forbid(unsafe_code)]
 //! `vgem`: a driver without a device, for testing buffer sharing. Besides shmem objects it has fences that a program
-//! attaches to a buffer and signals itself. A fence that nobody signals is signalled by its timer; time does not
-//! pass here, so a test lets the timer fire.
+//! attaches to a buffer and signals itself. A fence that nobody signals is signalled by its timer after ten seconds.
 //!
 //! `vgem_fence_attach_ioctl` looks for a conflict before it takes the lock and not again under it: two tasks can both find
 //! none ([`Bug::VgemTestsUnlocked`]). This is what the kernel does.
@@ -16,6 +15,7 @@
 //!
 //! * `reservation_ww_class_mutex` → `&fence->lock`: whether an attached fence is signalled, and callbacks on it
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ use crate::kernel::KernelCore;
 use crate::kernel::cell::KCell;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class};
-use crate::kernel::{irq, reclaim};
+use crate::kernel::reclaim;
 
 static FENCE_MUTEX: LockClass = sleep_class("&vfile->fence_mutex");
 static FENCE_LOCK: LockClass = spin_class("&fence->lock");
@@ -83,6 +83,9 @@ impl DrmDriver for VgemDriver {
     }
 }
 
+/// `VGEM_FENCE_TIMEOUT`.
+pub const VGEM_FENCE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The number of a fence in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VgemFence(pub u32);
@@ -111,7 +114,10 @@ pub fn vgem_fence_attach_ioctl(file: &DrmFile, handle: Handle, write: bool) -> R
 fn vgem_fence_create(obj: &DrmGemObject) -> Result<Arc<DmaFence>> {
     reclaim::kmalloc()?;
     let lock = Arc::new(SpinLock::new(&FENCE_LOCK));
-    Ok(DmaFence::new(&obj.dev.core, lock, dma_fence_context_alloc(), 1))
+    let fence = DmaFence::new(&obj.dev.core, lock, dma_fence_context_alloc(), 1);
+    let weak = Arc::downgrade(&fence);
+    obj.dev.core.timers.after(VGEM_FENCE_TIMEOUT, move || weak.upgrade().iter().for_each(vgem_fence_timeout));
+    Ok(fence)
 }
 
 /// The middle of `vgem_fence_attach_ioctl`, which it shows.
@@ -167,15 +173,10 @@ pub fn vgem_fence_signal_ioctl(file: &DrmFile, fence: VgemFence) -> Result {
     dma_fence_signal(&fence).map_err(|_| Errno::ETIMEDOUT)
 }
 
-/// The fence's timer fires: ten seconds are over. Runs as a softirq.
-///
-/// # Errors
-/// -ENOENT if there is no such fence, -ENODEV on another driver's file.
-pub fn vgem_fence_timeout(file: &DrmFile, fence: VgemFence) -> Result {
-    let vfile = file.driver::<VgemFile>().ok_or(Errno::ENODEV)?;
-    let fence = vfile.fences.with(|fences| fences.get(&fence.0).cloned()).ok_or(Errno::ENOENT)?;
-    // It may have been signalled just now.
-    irq::softirq(|| dma_fence_signal(&fence)).or(Ok(()))
+/// `vgem_fence_timeout`.
+fn vgem_fence_timeout(fence: &Arc<DmaFence>) {
+    // The program may have been first.
+    let _signaled = dma_fence_signal(fence);
 }
 
 fn vgem_fence_close(vfile: &VgemFile) {

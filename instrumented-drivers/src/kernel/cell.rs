@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::interleave::{Step, before};
+
 #[cold]
 #[track_caller]
 fn race(what: &str) -> ! {
@@ -135,16 +137,19 @@ impl<T: ?Sized> KPtr<T> {
 
     /// What it points to.
     pub fn load(&self) -> Option<Arc<T>> {
+        before(self, Step::Access);
         self.0.lock().clone()
     }
 
     /// True if it points to nothing.
     pub fn is_null(&self) -> bool {
+        before(self, Step::Access);
         self.0.lock().is_none()
     }
 
     /// Points it elsewhere; returns where it pointed.
     pub fn swap(&self, target: Option<Arc<T>>) -> Option<Arc<T>> {
+        before(self, Step::Access);
         core::mem::replace(&mut *self.0.lock(), target)
     }
 
@@ -195,11 +200,17 @@ impl Kref {
     /// If there was none left: a use after free in the model.
     #[track_caller]
     pub fn get(&self) {
-        assert!(self.get_unless_zero(), "kernel BUG: reference taken on a freed object");
+        // Who has one may take another at any time, so it makes no difference when.
+        assert!(self.increment(), "kernel BUG: reference taken on a freed object");
     }
 
     /// One more, unless there is none left.
     pub fn get_unless_zero(&self) -> bool {
+        before(self, Step::Access);
+        self.increment()
+    }
+
+    fn increment(&self) -> bool {
         use core::sync::atomic::Ordering::{Acquire, Relaxed};
         let update = |count| if count == 0 { None } else { Some(count + 1) };
         self.0.fetch_update(Acquire, Relaxed, update).is_ok()
@@ -212,6 +223,7 @@ impl Kref {
     #[track_caller]
     pub fn put(&self) -> bool {
         use core::sync::atomic::Ordering::{AcqRel, Acquire};
+        before(self, Step::Access);
         let update = |count: usize| count.checked_sub(1);
         match self.0.fetch_update(AcqRel, Acquire, update) {
             Ok(before) => before == 1,

@@ -16,6 +16,7 @@ use super::live::{Live, LiveObjects};
 use super::locking::{self, Mutex, sleep_class};
 use super::mm::Mm;
 use super::shrinker::Shrinkers;
+use super::timer::Timers;
 use super::vmalloc::VmallocSpace;
 use super::workqueue::{Workqueue, work_class};
 use crate::bug::{Bug, Bugs};
@@ -60,6 +61,7 @@ pub struct KernelCore {
     pub(crate) stub: FenceStub,
     pub(crate) vmalloc: VmallocSpace,
     pub(crate) shrinkers: Shrinkers,
+    pub(crate) timers: Timers,
     pub(crate) background: Background,
     /// For work items that need no queue of their own.
     pub(crate) system_wq: Arc<Workqueue>,
@@ -90,6 +92,7 @@ impl KernelCore {
             stub: FenceStub::new(),
             vmalloc: VmallocSpace::default(),
             shrinkers: Shrinkers::default(),
+            timers: Timers::default(),
             background,
             system_wq,
             bugs: Bugs::of_linux_6_12(),

@@ -6,7 +6,8 @@
 //! A test first runs a scenario with [`Plan::NONE`] to learn from [`Seen`] how many places there are, then once
 //! for each place. Kernel counterpart: `CONFIG_FAULT_INJECTION`, and a signal that arrives at the worst moment.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
+use core::panic::Location;
 
 /// What fails. Places are counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub struct Seen {
 thread_local! {
     static PLAN: Cell<Plan> = const { Cell::new(Plan::NONE) };
     static DRILL: Cell<bool> = const { Cell::new(false) };
+    static PLACES: RefCell<Option<Vec<Place>>> = const { RefCell::new(None) };
     static SEEN: Cell<Seen> = const { Cell::new(Seen { interruptible: 0, allocations: 0 }) };
 }
 
@@ -78,23 +80,55 @@ pub fn drill_back_offs<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// A place that was passed: what would make it fail, and where it is in the source.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The plan that lets this one fail.
+    pub plan: Plan,
+    /// Who waits or allocates.
+    pub at: &'static Location<'static>,
+}
+
+/// Runs `f` on this thread with nothing failing and lists the places it passes.
+pub fn places<R>(f: impl FnOnce() -> R) -> (R, Vec<Place>) {
+    struct Restore(Option<Vec<Place>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            PLACES.set(self.0.take());
+        }
+    }
+    let _restore = Restore(PLACES.replace(Some(Vec::new())));
+    let (result, _) = inject(Plan::NONE, f);
+    (result, PLACES.take().unwrap_or_default())
+}
+
+#[track_caller]
+fn passed(plan: Plan) {
+    let at = Location::caller();
+    PLACES.with_borrow_mut(|places| places.iter_mut().for_each(|places| places.push(Place { plan, at })));
+}
+
 /// Called by each new context: true in [`drill_back_offs`].
 pub(crate) fn is_drill() -> bool {
     DRILL.get()
 }
 
 /// Called by each interruptible wait: true if a signal arrives now.
+#[track_caller]
 pub(crate) fn interrupted() -> bool {
     let mut seen = SEEN.get();
     seen.interruptible += 1;
     SEEN.set(seen);
+    passed(Plan::interrupt(seen.interruptible));
     PLAN.get().interrupt == Some(seen.interruptible)
 }
 
 /// Called by each allocation: true if it fails.
+#[track_caller]
 pub(crate) fn allocation_fails() -> bool {
     let mut seen = SEEN.get();
     seen.allocations += 1;
     SEEN.set(seen);
+    passed(Plan::allocation(seen.allocations));
     PLAN.get().allocation == Some(seen.allocations)
 }

@@ -45,12 +45,17 @@ pub fn mmu_notifier_invalidate_range_end() {
 }
 
 /// The slab allocator, as `kmalloc` and its many siblings call it.
-fn slab_alloc_node() -> Result {
+fn slab_alloc_node() {
     if may_reclaim() {
         fs_reclaim_acquire();
         direct_reclaim();
         fs_reclaim_release();
     }
+}
+
+/// The answer to whoever asked.
+#[track_caller]
+fn granted() -> Result {
     if fault::allocation_fails() { Err(Errno::ENOMEM) } else { Ok(()) }
 }
 
@@ -58,23 +63,26 @@ fn slab_alloc_node() -> Result {
 ///
 /// # Errors
 /// -ENOMEM if a failure was injected ([`fault`]).
+#[track_caller]
 pub fn kmalloc() -> Result {
-    slab_alloc_node()
+    slab_alloc_node();
+    granted()
 }
 
 /// One page, as the page cache asks for it. The place of the event is the page allocator.
 ///
 /// # Errors
 /// -ENOMEM if a failure was injected ([`fault`]).
+#[track_caller]
 pub fn alloc_page() -> Result {
-    __alloc_pages_noprof()
+    __alloc_pages_noprof();
+    granted()
 }
 
-fn __alloc_pages_noprof() -> Result {
+fn __alloc_pages_noprof() {
     if may_reclaim() {
         fs_reclaim_acquire();
         direct_reclaim();
         fs_reclaim_release();
     }
-    if fault::allocation_fails() { Err(Errno::ENOMEM) } else { Ok(()) }
 }

@@ -373,7 +373,7 @@ fn grown(world: &World, gpu: Fd, heap: Handle) -> Outcome<usize> {
     world.kernel.settle();
     let object = world.object(gpu, heap)?;
     let size = to_panfrost_bo(&object.0).heap_rss_size();
-    object.put();
+    drop(object);
     Ok(size / SZ_2M)
 }
 
@@ -417,8 +417,8 @@ fn shrinker(world: &World) -> Outcome {
     }
     expect_eq("pages given back", reclaim(world), 1)?;
     expect_eq("a byte of what was purged", init.read_byte(cpu), Err(Signal::Bus))?;
-    object.vunmap_unlocked(&map);
-    object.put();
+    drop(map);
+    drop(object);
     expect_eq("pages of what was mapped for the kernel", reclaim(world), 1)?;
     pfdev.hw.open_gate(1);
     wait_for(init, gpu, busy)?;

@@ -2,9 +2,10 @@
 //! vgem's buffers in Intel's graphics: what found the deadlock of the mission in the kernel's own tests.
 #![forbid(unsafe_code)]
 
+use core::time::Duration;
 use std::sync::mpsc;
 
-use super::world::{BYTES, Failure, Handle, Outcome, PAGE, SIDE, World, expect_eq};
+use super::world::{BYTES, Failure, Handle, Outcome, PAGE, SIDE, World, expect_eq, expect_error};
 use super::{Expects, Scenario};
 use crate::dma_buf::ioctl::{DMA_BUF_SYNC_READ, DMA_BUF_SYNC_RW};
 use crate::drm::i915::{I915Bytes, I915ExecObject, MmapType};
@@ -43,6 +44,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "a child looks at an imported vgem buffer: by read, by a mapping, by the GPU; it waits for the writer's fence",
         expects: Expects::Pins,
         program: basic_fence,
+    },
+    Scenario {
+        id: "V11",
+        name: "prime_vgem@fence-write-hang",
+        about: "the GPU waits for a fence that nobody signals, until its timer does",
+        expects: Expects::Pins,
+        program: fence_hang,
     },
     Scenario {
         id: "V13",
@@ -265,19 +273,51 @@ fn one_basic_fence(world: &World, way: Way) -> Outcome {
         Ok((before, look(child, i915, import, way, 0)?))
     })?;
     let first_look = is_ready.recv().map_err(|_| Failure::new("the child could not look"));
-    let fence = init.vgem_fence_attach(vgem, handle, true)?;
-    let told = go.send(()).map_err(|_| Failure::new("the child is gone"));
-    let address = world.map(vgem, init.mode_map_dumb(vgem, handle)?)?;
-    world.fill(address, 9)?;
-    init.munmap(address, BYTES)?;
-    init.vgem_fence_signal(vgem, fence)?;
-    let seen = child.wait()?;
-    first_look.and(told)?;
-    expect_eq("before and after the fence", seen, (0, 9))?;
+    let written = init.vgem_fence_attach(vgem, handle, true).map_err(Failure::from).and_then(|fence| {
+        // If it is gone, it says why when it is waited for.
+        let _told = go.send(());
+        let written = fill_through_drm(world, vgem, handle, 9);
+        init.vgem_fence_signal(vgem, fence)?;
+        written
+    });
+    // A child that was not told to go on goes.
+    drop(go);
+    let seen = child.wait();
+    first_look.and(written)?;
+    expect_eq("before and after the fence", seen?, (0, 9))?;
     init.gem_close(i915, import)?;
     init.close(i915)?;
     init.gem_close(vgem, handle)?;
     Ok(init.close(vgem)?)
+}
+
+fn fill_through_drm(world: &World, drm: Fd, handle: Handle, value: u8) -> Outcome {
+    let init = &world.init;
+    let address = world.map(drm, init.mode_map_dumb(drm, handle)?)?;
+    let filled = world.fill(address, value);
+    init.munmap(address, BYTES)?;
+    filled
+}
+
+fn fence_hang(world: &World) -> Outcome {
+    let init = &world.init;
+    for write in [false, true] {
+        let Shared { vgem, handle, i915, import } = shared(world)?;
+        let address = world.map(vgem, init.mode_map_dumb(vgem, handle)?)?;
+        let fence = init.vgem_fence_attach(vgem, handle, write)?;
+        init.i915_execbuffer(i915, &[I915ExecObject { handle: import, write: true }], Some(0x5f))?;
+        for seconds in [0, 9, 1] {
+            expect_eq("while the fence is pending", init.read_byte(address)?, 0)?;
+            world.kernel.pass_time(Duration::from_secs(seconds));
+            world.kernel.settle();
+        }
+        expect_eq("after ten seconds", init.read_byte(address)?, 0x5f)?;
+        expect_error("the program's signal", init.vgem_fence_signal(vgem, fence), Errno::ETIMEDOUT)?;
+        init.munmap(address, BYTES)?;
+        init.close(i915)?;
+        init.close(vgem)?;
+    }
+    Ok(())
 }
 
 fn coherency(world: &World) -> Outcome {

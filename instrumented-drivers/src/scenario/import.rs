@@ -160,13 +160,13 @@ fn vmap_import(world: &World, from: Driver, to: Driver) -> Outcome {
     let map = ours.vmap_unlocked()?;
     map.write(0, 17);
     map.write(last, 18);
-    ours.vunmap_unlocked(&map);
+    drop(map);
     let map = theirs.vmap_unlocked()?;
     let read = (map.read(0), map.read(last));
-    theirs.vunmap_unlocked(&map);
+    drop(map);
     expect_eq("what the exporter reads of it", read, (17, 18))?;
-    ours.put();
-    theirs.put();
+    drop(ours);
+    drop(theirs);
     init.close(buffer)?;
     init.gem_close(importer, imported)?;
     init.close(importer)?;

@@ -2,12 +2,16 @@
 //! IGT `prime_mmap`: a dma-buf is mapped, unmapped, forked, outlives its handle, and is mapped wrongly.
 #![forbid(unsafe_code)]
 
-use super::world::{BYTES, Failure, Outcome, World, expect_eq, expect_error};
+use super::world::{BYTES, Failure, Handle, Outcome, PAGE, World, expect_eq, expect_error};
 use super::{Expects, Scenario};
+use crate::dma_buf::ioctl::{DMA_BUF_SYNC_READ, DMA_BUF_SYNC_WRITE};
+use crate::drm::i915::I915ExecObject;
 use crate::drm::prime::DRM_RDWR;
 use crate::kernel::errno::Errno;
+use crate::kernel::fault::{Plan, inject};
+use crate::kernel::file::Fd;
 use crate::kernel::mm::MapFlags;
-use crate::user::Driver;
+use crate::user::{Driver, Process};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -74,11 +78,32 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         program: two_at_once,
     },
     Scenario {
+        id: "M11",
+        name: "prime_mmap_coherency@ioctl-errors",
+        about: "the CPU and the GPU take turns, bracketed by SYNC; a SYNC that a signal interrupts is tried again",
+        expects: Expects::Clean,
+        program: bracketed_access,
+    },
+    Scenario {
+        id: "M12",
+        name: "prime_mmap_kms@buffer-sharing",
+        about: "another process renders into a display's buffer that it was sent",
+        expects: Expects::Clean,
+        program: buffer_sharing,
+    },
+    Scenario {
         id: "close-orders",
         name: "ours@close-orders",
-        about: "file, dma-buf, mapping and handle are given up in each of the 24 orders; the object is freed once",
+        about: "V1's file, dma-buf, mapping and handle are given up in each of the 24 orders; the object is freed once",
         expects: Expects::MapsDmaBuf,
-        program: close_orders,
+        program: |world| close_orders(world, exported),
+    },
+    Scenario {
+        id: "close-orders-import",
+        name: "ours@close-orders-import",
+        about: "the same for S1: of a file of the device that has the buffer from another one, which is closed",
+        expects: Expects::Clean,
+        program: |world| close_orders(world, self_imported),
     },
 ];
 
@@ -112,7 +137,7 @@ fn map_unmap(world: &World) -> Outcome {
         init.munmap(address, BYTES)?;
         expect_eq("users of the pages while not mapped", obj.pages_use_count(), 0)?;
     }
-    obj.put();
+    drop(obj);
     init.close(buffer)?;
     init.gem_close(vgem, handle)?;
     Ok(init.close(vgem)?)
@@ -235,9 +260,85 @@ fn two_at_once(world: &World) -> Outcome {
     Ok(init.close(vgem)?)
 }
 
-fn close_orders(world: &World) -> Outcome {
+/// A system call that a signal interrupts is made again, as the C library does. Here a signal comes each time.
+fn restarted(call: impl Fn() -> Result<(), Errno>) -> Outcome {
+    let (first, seen) = inject(Plan::interrupt(1), &call);
+    if seen.interruptible > 0 {
+        expect_error("an interrupted call", first, Errno::EINTR)?;
+        call()?;
+    }
+    Ok(())
+}
+
+fn bracketed_access(world: &World) -> Outcome {
+    let init = &world.init;
+    let (i915, handle, buffer) = world.buffer_of(Driver::I915)?;
+    let address = world.map(buffer, 0)?;
+    for value in 1..=3 {
+        restarted(|| init.sync_start(buffer, DMA_BUF_SYNC_WRITE))?;
+        init.write_byte(address, value)?;
+        restarted(|| init.sync_end(buffer, DMA_BUF_SYNC_WRITE))?;
+        init.i915_execbuffer(i915, &[I915ExecObject { handle, write: true }], Some(value + 10))?;
+        restarted(|| init.sync_start(buffer, DMA_BUF_SYNC_READ))?;
+        expect_eq("what the GPU wrote", init.read_byte(address)?, value + 10)?;
+        restarted(|| init.sync_end(buffer, DMA_BUF_SYNC_READ))?;
+    }
+    init.munmap(address, BYTES)?;
+    init.close(buffer)?;
+    init.gem_close(i915, handle)?;
+    Ok(init.close(i915)?)
+}
+
+fn buffer_sharing(world: &World) -> Outcome {
+    let init = &world.init;
+    let (display, handle, buffer) = world.buffer_of(Driver::I915)?;
+    let renderer = world.kernel.process("renderer");
+    let rendered = render(init, buffer, &renderer);
+    renderer.exit();
+    rendered?;
+    init.close(buffer)?;
+    let address = world.map(display, init.mode_map_dumb(display, handle)?)?;
+    world.check(address, 7)?;
+    init.munmap(address, BYTES)?;
+    init.gem_close(display, handle)?;
+    Ok(init.close(display)?)
+}
+
+fn render(display: &Process, buffer: Fd, renderer: &Process) -> Outcome {
+    let buffer = display.send_fd(buffer, renderer)?;
+    let address = renderer.mmap(buffer, BYTES, 0, MapFlags::SHARED)?;
+    renderer.sync_start(buffer, DMA_BUF_SYNC_WRITE)?;
+    for byte in (address..address + BYTES).step_by(PAGE).flat_map(|page| [page, page + PAGE as u64 - 1]) {
+        renderer.write_byte(byte, 7)?;
+    }
+    Ok(renderer.sync_end(buffer, DMA_BUF_SYNC_WRITE)?)
+}
+
+/// The four things that keep an object.
+struct Kept {
+    file: Fd,
+    buffer: Fd,
+    address: u64,
+    handle: Handle,
+}
+
+fn exported(world: &World) -> Outcome<Kept> {
+    let (file, handle, buffer) = world.vgem_buffer()?;
+    Ok(Kept { file, buffer, address: world.map(buffer, 0)?, handle })
+}
+
+fn self_imported(world: &World) -> Outcome<Kept> {
+    let init = &world.init;
+    let (first, _, buffer) = world.vgem_buffer()?;
+    let file = init.open(Driver::Vgem)?;
+    let handle = init.prime_fd_to_handle(file, buffer)?;
+    init.close(first)?;
+    Ok(Kept { file, buffer, address: world.map(file, init.mode_map_dumb(file, handle)?)?, handle })
+}
+
+fn close_orders(world: &World, start: fn(&World) -> Outcome<Kept>) -> Outcome {
     for order in 0..24 {
-        give_up(world, order)?;
+        give_up(world, &start(world)?, order)?;
         let alive = world.kernel.live().all();
         if !alive.iter().all(|(kind, _)| *kind == "mm") {
             return Err(Failure::new(format!("alive after order {order}: {alive:?}")));
@@ -247,10 +348,9 @@ fn close_orders(world: &World) -> Outcome {
 }
 
 /// Gives up the four things in the order with this number: each digit chooses among those that are left.
-fn give_up(world: &World, mut order: usize) -> Outcome {
+fn give_up(world: &World, kept: &Kept, mut order: usize) -> Outcome {
     let init = &world.init;
-    let (vgem, handle, buffer) = world.vgem_buffer()?;
-    let address = world.map(buffer, 0)?;
+    let &Kept { file, buffer, address, handle } = kept;
     init.write_byte(address, 1)?;
     let mut left = vec!["file", "buffer", "mapping", "handle"];
     while !left.is_empty() {
@@ -259,10 +359,10 @@ fn give_up(world: &World, mut order: usize) -> Outcome {
         match left.remove(choice) {
             // The handles of a file go with it.
             "handle" if !left.contains(&"file") => {
-                expect_error("a handle of a closed file", init.gem_close(vgem, handle), Errno::EBADF)?;
+                expect_error("a handle of a closed file", init.gem_close(file, handle), Errno::EBADF)?;
             }
-            "handle" => init.gem_close(vgem, handle)?,
-            "file" => init.close(vgem)?,
+            "handle" => init.gem_close(file, handle)?,
+            "file" => init.close(file)?,
             "buffer" => init.close(buffer)?,
             _ => init.munmap(address, BYTES)?,
         }

@@ -12,6 +12,7 @@
 pub mod bugs;
 mod displays;
 mod fastrpc;
+mod fences;
 mod gpu;
 mod heaps;
 mod i915;
@@ -29,9 +30,11 @@ pub mod script;
 pub mod sequence;
 mod stack;
 pub mod stress;
+mod trouble;
 mod vgem;
 mod video;
 mod world;
+mod ww;
 
 use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -40,6 +43,7 @@ use lockdep::{PanicOn, Recorded, Report, ReportKind, Validator};
 
 use crate::kernel::{CallbackEntry, MmapEntry};
 use crate::policy::{LockingPolicy, ShmemLocking};
+pub use trouble::{Trouble, Troubled};
 pub use world::{Failure, World};
 
 /// The two choices every scenario runs under.
@@ -161,6 +165,7 @@ pub fn registry() -> Vec<Scenario> {
     [
         program::SCENARIOS,
         vgem::SCENARIOS,
+        fences::SCENARIOS,
         mapping::SCENARIOS,
         import::SCENARIOS,
         races::SCENARIOS,
@@ -173,6 +178,7 @@ pub fn registry() -> Vec<Scenario> {
         lima::SCENARIOS,
         displays::SCENARIOS,
         kunit::SCENARIOS,
+        ww::SCENARIOS,
     ]
     .concat()
 }

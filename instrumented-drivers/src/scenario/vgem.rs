@@ -4,6 +4,7 @@
 
 use super::world::{BYTES, Outcome, PAGE, World, expect_eq, expect_error};
 use super::{Expects, Scenario};
+use crate::drm::vgem::VGEM_FENCE_TIMEOUT;
 use crate::kernel::errno::Errno;
 use crate::kernel::file::Fd;
 use crate::kernel::poll::{PollEvents, PollTimeout};
@@ -135,7 +136,7 @@ fn busy_fence(world: &World) -> Outcome {
     expect_error("a writer while somebody reads", init.vgem_fence_attach(vgem, handle, true), Errno::EBUSY)?;
     init.vgem_fence_signal(vgem, second)?;
     expect_error("a writer while one still reads", init.vgem_fence_attach(vgem, handle, true), Errno::EBUSY)?;
-    init.vgem_fence_timeout(vgem, reader)?;
+    world.kernel.pass_time(VGEM_FENCE_TIMEOUT);
     expect_error("a signal after the timer's", init.vgem_fence_signal(vgem, reader), Errno::ETIMEDOUT)?;
     let writer = init.vgem_fence_attach(vgem, handle, true)?;
     expect_error(

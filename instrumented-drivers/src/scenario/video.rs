@@ -381,7 +381,11 @@ fn dqbuf_vs_streamoff(world: &World) -> Outcome {
     let sleeper = init.spawn(move |process| process.dqbuf(camera))?;
     init.camera_wait_sleeper(camera)?;
     expect_error("a second sleeper", init.dqbuf(camera), Errno::EBUSY)?;
-    world.qbuf_mmap(camera, 1)?;
+    // A stream that ends wakes the sleeper, too.
+    world.qbuf_mmap(camera, 1).map_err(|failure| {
+        let _woken = init.streamoff(camera);
+        failure
+    })?;
     let frame = sleeper.wait()?;
     expect_eq("the frame that woke it", (frame.index, frame.sequence), (1, 0))?;
     let sleeper = init.spawn(move |process| process.dqbuf(camera))?;

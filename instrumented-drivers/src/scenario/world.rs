@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::ops::Deref;
 use core::panic::Location;
 use std::sync::Arc;
 
@@ -189,7 +190,7 @@ impl World {
         Ok(())
     }
 
-    /// The object behind a handle, for what no system call does. Must be [put](Object::put).
+    /// The object behind a handle, for what no system call does.
     #[track_caller]
     pub(super) fn object(&self, drm: Fd, handle: Handle) -> Outcome<Object> {
         let file = self.init.peek(drm)?;
@@ -211,8 +212,38 @@ fn pages(address: u64) -> impl Iterator<Item = u64> {
     (address..address + BYTES).step_by(PAGE)
 }
 
-/// A reference to an object, and what a driver does to it in the kernel.
+/// A reference to an object, and what a driver does to it in the kernel. A program that gives up gives it back, too.
 pub(super) struct Object(pub(super) Arc<DrmGemObject>);
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            syscall(|| drm_gem_object_put(self.0.clone()));
+        }
+    }
+}
+
+/// An object's memory as the kernel sees it, until this is dropped.
+pub(super) struct KernelView<'a> {
+    object: &'a Object,
+    map: IosysMap,
+}
+
+impl Deref for KernelView<'_> {
+    type Target = IosysMap;
+
+    fn deref(&self) -> &IosysMap {
+        &self.map
+    }
+}
+
+impl Drop for KernelView<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            syscall(|| drm_gem_vunmap_unlocked(&self.object.0, &self.map));
+        }
+    }
+}
 
 impl Object {
     pub(super) fn pages_use_count(&self) -> usize {
@@ -220,15 +251,8 @@ impl Object {
     }
 
     #[track_caller]
-    pub(super) fn vmap_unlocked(&self) -> Outcome<IosysMap> {
-        Ok(syscall(|| drm_gem_vmap_unlocked(&self.0))?)
-    }
-
-    pub(super) fn vunmap_unlocked(&self, map: &IosysMap) {
-        syscall(|| drm_gem_vunmap_unlocked(&self.0, map));
-    }
-
-    pub(super) fn put(self) {
-        syscall(|| drm_gem_object_put(self.0));
+    pub(super) fn vmap_unlocked(&self) -> Outcome<KernelView<'_>> {
+        let map = syscall(|| drm_gem_vmap_unlocked(&self.0))?;
+        Ok(KernelView { object: self, map })
     }
 }

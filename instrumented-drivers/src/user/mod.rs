@@ -35,6 +35,7 @@ pub use panfrost::Programs;
 pub use process::{Child, Process};
 pub use video::{QueueBuffer, VideoDevices};
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use self::devices::Devices;
@@ -196,6 +197,11 @@ impl Kernel {
     /// -EBUSY while it is in use.
     pub fn unload(&self, driver: Driver) -> Result {
         self.drm_device(driver).map_or(Ok(()), |dev| dev.unload())
+    }
+
+    /// Time passes: timers that are due fire.
+    pub fn pass_time(&self, time: Duration) {
+        self.core.timers.pass(time);
     }
 
     /// Runs `f` as a kernel thread (a KUnit test, for example); releases that it put off run at its end.

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::thread::Builder;
 
+use lockdep::thread::JoinHandle;
+
 use super::devices::Devices;
 use super::{Driver, Kernel};
 use crate::dma_buf::DmaBuf;
@@ -16,7 +18,7 @@ use crate::dma_buf::sync_file::sync_file_get_fence;
 use crate::drm::file::{DrmFile, Handle};
 use crate::drm::gem_shmem_helper::drm_gem_shmem_dumb_create;
 use crate::drm::prime::{drm_gem_prime_fd_to_handle, drm_gem_prime_handle_to_fd};
-use crate::drm::vgem::{VgemFence, vgem_fence_attach_ioctl, vgem_fence_signal_ioctl, vgem_fence_timeout};
+use crate::drm::vgem::{VgemFence, vgem_fence_attach_ioctl, vgem_fence_signal_ioctl};
 use crate::drm::{gem, gem_handle};
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
@@ -293,14 +295,6 @@ impl Process {
         self.with_drm(fd, |file| vgem_fence_signal_ioctl(file, fence))
     }
 
-    /// Lets the fence's timer fire.
-    ///
-    /// # Errors
-    /// -EBADF, -ENOTTY, -ENODEV, -ENOENT.
-    pub fn vgem_fence_timeout(&self, fd: Fd, fence: VgemFence) -> Result {
-        self.with_drm(fd, |file| vgem_fence_timeout(file, fence))
-    }
-
     /// Tells the forwarding importer which buffer its file maps.
     ///
     /// # Errors
@@ -334,7 +328,7 @@ impl Process {
             task.exit();
             result
         };
-        lockdep::thread::spawn_with(builder, run).map(Child).map_err(|_| {
+        lockdep::thread::spawn_with(builder, run).map(|child| Child(Some(child))).map_err(|_| {
             child.exit();
             Errno::EAGAIN
         })
@@ -351,7 +345,8 @@ impl Process {
     {
         let process = self.clone();
         let builder = Builder::new().name(self.0.name.clone());
-        lockdep::thread::spawn_with(builder, move || f(&process)).map(Child).map_err(|_| Errno::EAGAIN)
+        let thread = lockdep::thread::spawn_with(builder, move || f(&process));
+        thread.map(|thread| Child(Some(thread))).map_err(|_| Errno::EAGAIN)
     }
 
     /// `exit`: unmaps everything, closes all files. No further call may follow.
@@ -395,19 +390,30 @@ impl Process {
     }
 }
 
-/// A child process or a thread, at work.
+/// A child process or a thread, at work. If nobody waits for it, dropping this does: a program that gives up does not
+/// end under its threads.
 #[derive(Debug)]
-pub struct Child<R>(lockdep::thread::JoinHandle<R>);
+pub struct Child<R>(Option<JoinHandle<R>>);
 
 impl<R> Child<R> {
     /// `waitpid`: waits for its end.
     ///
     /// # Panics
     /// With the child's own panic, if it panicked.
-    pub fn wait(self) -> R {
-        match self.0.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
+    pub fn wait(mut self) -> R {
+        match self.0.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => unreachable!("nobody waits twice"),
+        }
+    }
+}
+
+impl<R> Drop for Child<R> {
+    fn drop(&mut self) {
+        // A world in which a finding stopped somebody stays as it is; others may wait for ever there.
+        if let Some(thread) = self.0.take().filter(|_| !std::thread::panicking()) {
+            drop(thread.join());
         }
     }
 }

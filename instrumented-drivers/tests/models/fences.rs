@@ -5,6 +5,7 @@ use crate::common::{clean, create, export, sound};
 use instrumented_drivers::dma_buf::access::dma_buf_debug_show;
 use instrumented_drivers::dma_buf::ioctl::{DMA_BUF_SYNC_READ, DMA_BUF_SYNC_RW, DMA_BUF_SYNC_WRITE};
 use instrumented_drivers::drm::prime::DRM_RDWR;
+use instrumented_drivers::drm::vgem::VGEM_FENCE_TIMEOUT;
 use instrumented_drivers::kernel::errno::Errno;
 use instrumented_drivers::kernel::fault::{Plan, inject};
 use instrumented_drivers::kernel::poll::{PollEvents, PollTimeout};
@@ -51,11 +52,12 @@ fn a_fence_from_before_the_export_counts() {
 
 #[test]
 fn the_timer_signals_what_the_program_forgets() {
-    everywhere(|_, process| {
+    everywhere(|kernel, process| {
         let (dev, handle, buffer) = export(process, Driver::Vgem).unwrap();
         let fence = process.vgem_fence_attach(dev, handle, true).unwrap();
+        kernel.pass_time(VGEM_FENCE_TIMEOUT / 2);
         assert_eq!(process.poll(buffer, BOTH()), Ok(PollEvents::NONE), "arms both callbacks");
-        process.vgem_fence_timeout(dev, fence).unwrap();
+        kernel.pass_time(VGEM_FENCE_TIMEOUT / 2);
         assert_eq!(process.poll(buffer, BOTH()), Ok(BOTH()));
         assert_eq!(process.vgem_fence_signal(dev, fence).unwrap_err(), Errno::ETIMEDOUT);
         // A fence that is left behind is signalled when the file is closed.

@@ -8,6 +8,8 @@ use std::thread::{self, ThreadId};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::kernel::interleave::{Step, before};
+
 /// An exclusive lock.
 pub(super) struct RawLock {
     owner: Mutex<Option<ThreadId>>,
@@ -20,6 +22,7 @@ impl RawLock {
     }
 
     pub(super) fn lock(&self) {
+        before(self, Step::Write);
         let mut owner = self.owner.lock();
         while owner.is_some() {
             self.free.wait(&mut owner);
@@ -28,6 +31,7 @@ impl RawLock {
     }
 
     pub(super) fn try_lock(&self) -> bool {
+        before(self, Step::TryWrite);
         let mut owner = self.owner.lock();
         let free = owner.is_none();
         if free {
@@ -37,6 +41,7 @@ impl RawLock {
     }
 
     pub(super) fn unlock(&self) {
+        before(self, Step::EndWrite);
         let owner = self.owner.lock().take();
         debug_assert!(owner.is_some() || lockdep::ENABLED, "unlock of a lock that is not locked");
         self.free.notify_one();
@@ -67,6 +72,7 @@ impl RawRwLock {
     }
 
     pub(super) fn read(&self) {
+        before(self, Step::Read);
         let mut state = self.state.lock();
         while state.writer.is_some() || state.waiting_writers > 0 {
             self.changed.wait(&mut state);
@@ -76,6 +82,7 @@ impl RawRwLock {
 
     /// A read that overtakes waiting writers.
     pub(super) fn read_recursive(&self) {
+        before(self, Step::Read);
         let mut state = self.state.lock();
         while state.writer.is_some() {
             self.changed.wait(&mut state);
@@ -84,6 +91,7 @@ impl RawRwLock {
     }
 
     pub(super) fn try_read(&self) -> bool {
+        before(self, Step::TryRead);
         let mut state = self.state.lock();
         let free = state.writer.is_none() && state.waiting_writers == 0;
         if free {
@@ -93,6 +101,7 @@ impl RawRwLock {
     }
 
     pub(super) fn write(&self) {
+        before(self, Step::Write);
         let mut state = self.state.lock();
         state.waiting_writers += 1;
         while state.writer.is_some() || state.readers > 0 {
@@ -103,6 +112,7 @@ impl RawRwLock {
     }
 
     pub(super) fn try_write(&self) -> bool {
+        before(self, Step::TryWrite);
         let mut state = self.state.lock();
         let free = state.writer.is_none() && state.readers == 0;
         if free {
@@ -112,6 +122,7 @@ impl RawRwLock {
     }
 
     pub(super) fn unlock_read(&self) {
+        before(self, Step::EndRead);
         let mut state = self.state.lock();
         debug_assert!(state.readers > 0 || lockdep::ENABLED, "read unlock of a lock that is not read-locked");
         state.readers = state.readers.saturating_sub(1);
@@ -119,6 +130,7 @@ impl RawRwLock {
     }
 
     pub(super) fn unlock_write(&self) {
+        before(self, Step::EndWrite);
         let writer = self.state.lock().writer.take();
         debug_assert!(
             writer.is_some() || lockdep::ENABLED,
@@ -128,6 +140,7 @@ impl RawRwLock {
     }
 
     pub(super) fn downgrade(&self) {
+        before(self, Step::Downgrade);
         let mut state = self.state.lock();
         state.writer = None;
         state.readers += 1;

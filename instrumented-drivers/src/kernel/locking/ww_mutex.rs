@@ -32,6 +32,7 @@ use parking_lot::Mutex as Gate;
 
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::fault;
+use crate::kernel::interleave::{Step, before};
 
 /// How a deadlock between two contexts is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,6 +252,7 @@ impl WwMutex {
     #[track_caller]
     pub fn trylock(&self, ctx: Option<&WwAcquireCtx>) -> bool {
         self.check_alive();
+        before(self, Step::TryWrite);
         let mut state = self.state.lock();
         if state.owner.is_some() {
             return false;
@@ -294,6 +296,7 @@ impl WwMutex {
     }
 
     pub(super) fn unlock_real(&self) {
+        before(self, Step::EndWrite);
         let mut state = self.state.lock();
         let owner = state.owner.take();
         debug_assert!(owner.is_some() || lockdep::ENABLED, "unlock of a lock that is not locked");
@@ -412,6 +415,7 @@ impl WwMutex {
 
     /// Returns once this task has it, with what the rules say to that.
     pub(super) fn wait(&self, ticket: Option<&Arc<Ticket>>) -> Result<Verdict> {
+        before(self, Step::Write);
         let mut state = self.state.lock();
         if state.owner.is_none() && state.queue.is_empty() {
             return Ok(self.take(&mut state, ticket));

@@ -163,7 +163,6 @@ fn two_fences(world: &World) -> Outcome {
     }
     dma_resv_unlock(resv);
     let attached = tasks.map(Child::wait).iter().filter(|attached| attached.is_ok()).count();
-    object.put();
     expect_eq("fences that were attached", attached, 1)
 }
 

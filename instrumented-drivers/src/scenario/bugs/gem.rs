@@ -12,7 +12,7 @@ use crate::drm::gem_reservations::drm_gem_lock_reservations;
 use crate::kernel::errno::Errno;
 use crate::kernel::task::syscall;
 use crate::scenario::mission::{Exporter, MapPath};
-use crate::scenario::world::{Object, Outcome, PAGE, World, expect_error};
+use crate::scenario::world::{Outcome, PAGE, World, expect_error};
 use crate::user::Driver;
 
 pub(super) const CASES: &[Case] = &[
@@ -68,11 +68,9 @@ pub(super) fn lock_twice(world: &World) -> Outcome {
     let (vgem, handle, buffer) = world.vgem_buffer()?;
     let vkms = world.init.open(Driver::Vkms)?;
     let imported = world.init.prime_fd_to_handle(vkms, buffer)?;
-    let objects = [world.object(vgem, handle)?.0, world.object(vkms, imported)?.0];
-    let locked = syscall(|| drm_gem_lock_reservations(&objects).map(drop));
-    for object in objects {
-        Object(object).put();
-    }
+    let objects = [world.object(vgem, handle)?, world.object(vkms, imported)?];
+    let both = objects.each_ref().map(|object| object.0.clone());
+    let locked = syscall(|| drm_gem_lock_reservations(&both).map(drop));
     expect_error("locked", locked, Errno::EALREADY)
 }
 

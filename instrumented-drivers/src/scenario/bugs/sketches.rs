@@ -20,7 +20,7 @@ use crate::dma_buf::resv::{
     dma_resv_unlock,
 };
 use crate::dma_buf::{DmaBuf, DmaBufAttachment, DmaBufOps, DmaDirection, SgTable};
-use crate::drm::gem::{DrmGemObject, drm_gem_object_put};
+use crate::drm::gem::{DrmGemObject, drm_gem_object_get, drm_gem_object_put};
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::FileMode;
@@ -142,13 +142,13 @@ fn last_put(world: &World) -> Outcome {
     let (_, _, buffer) = world.vgem_buffer()?;
     let vkms = world.init.open(Driver::Vkms)?;
     let imported = world.init.prime_fd_to_handle(vkms, buffer)?;
-    let object = world.object(vkms, imported)?;
+    let last = drm_gem_object_get(&world.object(vkms, imported)?.0);
     world.init.gem_close(vkms, imported)?;
     world.kernel.kthread(|core| {
         let vm = DmaResv::new();
         let ctx = WwAcquireCtx::init(&RESERVATION_WW_CLASS);
         dma_resv_lock_ctx(&vm, &ctx)?;
-        ttm_bo_put(core, object.0);
+        ttm_bo_put(core, last);
         dma_resv_unlock(&vm);
         ctx.fini();
         Ok(())
