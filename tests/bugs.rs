@@ -5,7 +5,18 @@
 #[expect(dead_code, reason = "what a report says is for other subcommands")]
 mod command;
 
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
 use command::{json, lockdep, word};
+
+/// All of them, run once for several tests.
+static ALL: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let (status, bugs) = json("bugs", &["bugs"]);
+    assert_eq!(status, 0);
+    bugs
+});
 
 #[test]
 fn every_bug_is_as_expected() {
@@ -16,9 +27,7 @@ fn every_bug_is_as_expected() {
 
 #[test]
 fn an_expected_report_is_about_the_lock_and_the_function_of_the_bug_and_a_silence_has_its_reason() {
-    let (status, bugs) = json("bugs", &["bugs"]);
-    assert_eq!(status, 0);
-    for bug in &bugs {
+    for bug in &*ALL {
         assert_eq!((&bug["ok"], &bug["fixed_clean"]), (&true.into(), &true.into()), "{bug:#}");
         assert_eq!(word(bug, "expected"), word(bug, "seen"), "{bug:#}");
         assert_eq!(
@@ -69,16 +78,15 @@ fn what_is_not_run_is_listed_with_its_reason() {
 
 #[test]
 fn what_our_validator_can_be_told_makes_a_silent_bug_heard() {
-    let (_, bugs) = json("bugs", &["bugs"]);
     let numbers = |wanted: &str| -> Vec<_> {
-        let told = |bug: &&serde_json::Value| word(bug, "id").ends_with(wanted);
-        bugs.iter().filter(told).map(|bug| bug["number"].as_u64().unwrap()).collect()
+        let told = |bug: &&Value| word(bug, "id").ends_with(wanted);
+        ALL.iter().filter(told).map(|bug| bug["number"].as_u64().unwrap()).collect()
     };
     for (told, expected) in [("-guard", [11, 45, 46].as_slice()), ("-wait", &[17, 39]), ("-sig", &[41, 42])] {
         assert_eq!(numbers(told), expected, "{told}");
         for number in expected {
             let id = number.to_string();
-            let seen = |id: &str| bugs.iter().find(|bug| word(bug, "id") == id).map(|bug| word(bug, "seen"));
+            let seen = |id: &str| ALL.iter().find(|bug| word(bug, "id") == id).map(|bug| word(bug, "seen"));
             assert_eq!(seen(&id), Some("silence"));
             assert_ne!(seen(&format!("{id}{told}")), Some("silence"));
         }

@@ -25,6 +25,7 @@
 //! | `&mmu->mm_lock` | spinlock | the addresses of one address space |
 //! | `&js->job_lock` | spinlock | what the GPU is doing; also the lock of its fences |
 //! | `&perfcnt->lock` | mutex | the performance counters |
+//! | `&obj->heap_lock` | mutex | a heap's pages, in a kernel without [`Bug::FaultLocksResv`](crate::bug::Bug); 6.12 has no such lock |
 //!
 //! Its queues: `(wq_completion)pan_js` for each slot, `(wq_completion)panfrost-reset` with
 //! `(work_completion)(&pfdev->reset.work)`.
