@@ -11,6 +11,7 @@ pub mod heaps;
 pub mod ioctl;
 pub mod poll;
 pub mod resv;
+pub mod sw_sync;
 pub mod sync_file;
 pub mod udmabuf;
 

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod device;
+pub mod exec;
 pub mod file;
 pub mod gem;
 pub mod gem_handle;

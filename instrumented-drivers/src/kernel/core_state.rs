@@ -21,6 +21,7 @@ use super::vmalloc::VmallocSpace;
 use super::workqueue::{Workqueue, work_class};
 use crate::bug::{Bug, Bugs};
 use crate::dma_buf::fence::FenceStub;
+use crate::dma_buf::sw_sync::SyncTimelines;
 use crate::policy::{LockingPolicy, ShmemLocking};
 
 /// An exporter's (or a driver's) `mmap` was entered: who held what, before it took a lock of its own.
@@ -59,6 +60,7 @@ pub struct KernelCore {
     /// Under `debugfs_list_mutex`.
     pub(crate) db_list: KCell<Vec<Weak<File>>>,
     pub(crate) stub: FenceStub,
+    pub(crate) timelines: SyncTimelines,
     pub(crate) vmalloc: VmallocSpace,
     pub(crate) shrinkers: Shrinkers,
     pub(crate) timers: Timers,
@@ -90,6 +92,7 @@ impl KernelCore {
             debugfs_list_mutex: locking::Mutex::new(list),
             db_list: KCell::new("the list of dma-bufs", Vec::new()),
             stub: FenceStub::new(),
+            timelines: SyncTimelines::new(),
             vmalloc: VmallocSpace::default(),
             shrinkers: Shrinkers::default(),
             timers: Timers::default(),

@@ -14,6 +14,7 @@ use crate::bug::Bug;
 use crate::dma_buf::attach::{dma_buf_attach, dma_buf_detach, sg_free_table};
 use crate::dma_buf::resv::{dma_resv_lock, dma_resv_unlock};
 use crate::dma_buf::{DmaBuf, DmaBufAttachment, SgTable};
+use crate::drm::exec::DrmExec;
 use crate::drm::gem::{DrmGemObject, drm_gem_object_put};
 use crate::drm::gem_shmem_helper::{
     drm_gem_shmem_create, drm_gem_shmem_pin, drm_gem_shmem_prime_import_sg_table, drm_gem_shmem_unpin,
@@ -23,6 +24,8 @@ use crate::drm::gem_shmem_memory::{
     drm_gem_shmem_get_pages_sgt, drm_gem_shmem_get_sg_table, drm_gem_shmem_is_purgeable,
     drm_gem_shmem_madvise, drm_gem_shmem_purge,
 };
+use crate::kernel::errno::Errno;
+use crate::kernel::fault::drill_back_offs;
 use crate::kernel::shmem::{Pages, ShmemFile};
 use crate::user::Driver;
 
@@ -96,6 +99,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "the same, each call under the reservation lock",
         expects: Expects::Clean,
         program: |world| with_object(world, |obj| purge(obj, under_lock)),
+    },
+    Scenario {
+        id: "K7",
+        name: "drm_exec_test",
+        about: "the locks of objects in a loop: none, one, one twice, several, two loops; each is told to back off, too",
+        expects: Expects::Clean,
+        program: exec,
     },
 ];
 
@@ -216,6 +226,52 @@ fn madvise(obj: &Arc<DrmGemObject>) -> Outcome {
     expect_eq("not needed", (drm_gem_shmem_madvise(obj, 1), shmem.madv()), (true, 1))?;
     expect_eq("gone", (drm_gem_shmem_madvise(obj, -1), shmem.madv()), (false, -1))?;
     expect_eq("gone for good", (drm_gem_shmem_madvise(obj, 0), shmem.madv()), (false, -1))
+}
+
+fn exec(world: &World) -> Outcome {
+    let dev = world.device(Driver::Vkms)?;
+    world.kernel.kthread(|_| {
+        let mut objects = Vec::new();
+        let created = (0..3).try_for_each(|_| {
+            objects.push(drm_gem_shmem_create(&dev, PAGE)?);
+            Ok(())
+        });
+        let result = created
+            .and_then(|()| exec_tests(&objects))
+            .and_then(|()| drill_back_offs(|| exec_tests(&objects)));
+        objects.into_iter().for_each(drm_gem_object_put);
+        result
+    })
+}
+
+/// Runs one loop, to its end or to an error, and gives everything back.
+fn exec_loop(ignore_duplicates: bool, body: impl FnMut(&mut DrmExec) -> Result<(), Errno>) -> Outcome {
+    let mut exec = DrmExec::init(ignore_duplicates);
+    let result = exec.until_all_locked(body);
+    exec.fini();
+    Ok(result?)
+}
+
+fn exec_tests(objects: &[Arc<DrmGemObject>]) -> Outcome {
+    let obj = &objects[0];
+    exec_loop(false, |_| Ok(()))?;
+    exec_loop(false, |exec| exec.lock_obj(obj))?;
+    let lock_unlock = |exec: &mut DrmExec| {
+        exec.lock_obj(obj)?;
+        exec.unlock_obj(obj);
+        exec.lock_obj(obj)
+    };
+    exec_loop(false, lock_unlock)?;
+    let twice = |exec: &mut DrmExec| exec.lock_obj(obj).and_then(|()| exec.lock_obj(obj));
+    exec_loop(true, twice)?;
+    match exec_loop(false, twice) {
+        Err(failure) if failure.to_string().contains("EALREADY") => {}
+        other => return Err(other.err().unwrap_or_else(|| Failure::new("an object was locked twice"))),
+    }
+    exec_loop(false, |exec| exec.prepare_obj(obj, 1))?;
+    exec_loop(false, |exec| exec.prepare_array(objects, 1))?;
+    let held = objects.iter().any(|obj| obj.resv().is_locked());
+    expect_eq("a lock is still held", held, false)
 }
 
 /// How a call is made that expects the lock: under it, or not.

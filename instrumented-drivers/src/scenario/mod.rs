@@ -30,6 +30,7 @@ pub mod script;
 pub mod sequence;
 mod stack;
 pub mod stress;
+mod timelines;
 mod trouble;
 mod vgem;
 mod video;
@@ -166,6 +167,7 @@ pub fn registry() -> Vec<Scenario> {
         program::SCENARIOS,
         vgem::SCENARIOS,
         fences::SCENARIOS,
+        timelines::SCENARIOS,
         mapping::SCENARIOS,
         import::SCENARIOS,
         races::SCENARIOS,

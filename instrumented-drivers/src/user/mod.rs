@@ -29,6 +29,7 @@ mod fastrpc;
 mod heaps;
 mod panfrost;
 mod process;
+mod sync;
 mod video;
 
 pub use panfrost::Programs;
