@@ -10,8 +10,9 @@
 //! | `sync_timeline_list_lock` | spinlock, irq-safe | the list of timelines |
 //! | `&obj->lock` | spinlock, irq-safe | a timeline and its fences, whose lock it is |
 //!
-//! Order: `sync_timeline_list_lock` → `&obj->lock`, in the file of debugfs: interrupts are off from the first lock on, so the
-//! second one is taken without touching them.
+//! * `sync_timeline_list_lock` → `&obj->lock`: the file of debugfs; interrupts are off from the first lock on, so the second
+//!   one is taken without touching them
+//! * `&obj->lock` → `&sync_file->wq`: a fence signals, and whoever waits for its file wakes up
 //!
 //! Kernel counterpart: `drivers/dma-buf/sw_sync.c`, `sync_debug.c`.
 

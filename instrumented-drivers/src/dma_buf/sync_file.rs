@@ -4,8 +4,9 @@
 //!
 //! # Locking
 //!
-//! `&sync_file->wq` (wait queue, irq-safe) is taken by the callback on the fence, under the fence's lock; the queue of one
-//! sync file is inside no other lock here.
+//! `&sync_file->wq` (wait queue, irq-safe): who waits in poll. It is inside no other lock of this file.
+//!
+//! * `&fence->lock` → `&sync_file->wq`: the callback on the fence wakes them
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -21,7 +21,7 @@
 //! reservation lock for both.
 //!
 //! * `&mm->mmap_lock` → `reservation_ww_class_mutex` (P1): the core maps (A), or the helper (the others)
-//! * `&mm->mmap_lock` → `reservation_ww_class_mutex` (P0, P2 × B0, B, C): a program maps
+//! * `&mm->mmap_lock` → `reservation_ww_class_mutex` (P0, P2): a program maps; in A only what other drivers made
 //! * `&mm->mmap_lock` → `&shmem->pages_lock` (A): the same
 //! * `&mm->mmap_lock/1` → `reservation_ww_class_mutex` (B0, B, C): fork, where the child's address space is locked, too
 //! * `&mm->mmap_lock/1` → `&shmem->pages_lock` (A): the same

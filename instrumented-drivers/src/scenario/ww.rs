@@ -3,6 +3,13 @@
 //!
 //! The rest of the row, the locking self-test with its cases for wound/wait mutexes and for reclaim, is
 //! [`crate::selftest`].
+//!
+//! # Locking
+//!
+//! Two classes of its own, one for each algorithm:
+//!
+//! * `ww_class_acquire` → `ww_class_mutex`: wound/wait
+//! * `wd_class_acquire` → `wd_class_mutex`: wait/die
 #![forbid(unsafe_code)]
 
 use std::sync::{Arc, Barrier};
