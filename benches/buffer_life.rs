@@ -2,7 +2,7 @@
 //! A buffer's life on the driver models: create, export, import into a second driver, map, fault every page, unmap,
 //! close. The same code with the validator off and on; the group name tells which this is.
 //!
-//! In an on build, "not watching" is the same binary with a validator that watches nothing.
+//! In an on build, "that nobody watches" is the same binary with a validator that watches nothing.
 
 use std::hint::black_box;
 
@@ -46,7 +46,7 @@ fn life(kernel: &Kernel) {
 fn buffer_life(c: &mut Criterion) {
     let mode = if lockdep::ENABLED { "on" } else { "off" };
     let mut group = c.benchmark_group(format!("buffer_life/{mode}"));
-    let watchers = [("watching", true), ("not watching", false)];
+    let watchers = [("a life", true), ("a life that nobody watches", false)];
     // Off, there is only one kind of validator: none.
     for (name, watch) in watchers.into_iter().take(if lockdep::ENABLED { 2 } else { 1 }) {
         let validator = Validator::builder().watch(watch).panic_on(PanicOn::Finding).build();
@@ -54,7 +54,6 @@ fn buffer_life(c: &mut Criterion) {
             let kernel = Kernel::new(LockingPolicy::P2, ShmemLocking::C);
             kernel.dma_resv_lockdep();
             life(&kernel);
-            let name = if lockdep::ENABLED { name } else { "plain" };
             group.bench_function(name, |b| b.iter(|| life(black_box(&kernel))));
         });
         assert!(validator.reports().is_empty(), "{:?}", validator.reports());
