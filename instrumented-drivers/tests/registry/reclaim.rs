@@ -21,7 +21,9 @@ fn short_of_memory(scenario: &Scenario, setup: Setup) -> usize {
         End::Failed(_) => false,
     };
     let through = troubled.gave_up.is_none() || COUNT_RECLAIMED.contains(&scenario.id);
-    let right = run.reported() == scenario.expected(setup) && ended && through;
+    // Nobody finds anything where no validator is compiled in.
+    let expected = if lockdep::ENABLED { scenario.expected(setup) } else { Vec::new() };
+    let right = run.reported() == expected && ended && through;
     assert!(right, "{} {setup}: {troubled:#?}", scenario.id);
     troubled.reclaims
 }
