@@ -47,8 +47,9 @@ fn buffer(process: &Process, exporter: Driver) -> Result<Fd> {
             process.reqbufs(device, 2, Memory::Mmap)?;
             process.expbuf(device, 0, 0)
         }
+        Driver::Fastrpc => process.fastrpc_alloc_dma_buf(device, 4096),
         _ => {
-            let handle = process.mode_create_dumb(device, 64, 64, 32)?;
+            let handle = process.driver_create_buffer(device, 4096)?;
             process.prime_handle_to_fd(device, handle, DRM_RDWR)
         }
     }
@@ -119,15 +120,22 @@ fn a_p1_core_that_forgets_the_lock_is_told_by_the_exporter() {
 }
 
 /// The exporters, and where each asserts the lock under P1.
-const EXPORTERS: [(Driver, &str); 8] = [
+const EXPORTERS: [(Driver, &str); 15] = [
     (Driver::Vgem, "drm_gem_dmabuf_mmap"),
     (Driver::Vkms, "drm_gem_dmabuf_mmap"),
+    (Driver::Panfrost, "drm_gem_dmabuf_mmap"),
+    (Driver::Lima, "drm_gem_dmabuf_mmap"),
+    (Driver::Omapdrm, "omap_gem_dmabuf_mmap"),
+    (Driver::Tegra, "tegra_gem_prime_mmap"),
+    (Driver::I915, "i915_gem_dmabuf_mmap"),
+    (Driver::I915Lmem, "i915_gem_dmabuf_mmap"),
     (Driver::VividDmaContig, "vb2_dc_dmabuf_ops_mmap"),
     (Driver::VividDmaSg, "vb2_dma_sg_dmabuf_ops_mmap"),
     (Driver::VividVmalloc, "vb2_vmalloc_dmabuf_ops_mmap"),
     (Driver::SystemHeap, "system_heap_mmap"),
     (Driver::CmaHeap, "cma_heap_mmap"),
     (Driver::Udmabuf, "mmap_udmabuf"),
+    (Driver::Fastrpc, "fastrpc_mmap"),
 ];
 
 #[test]
@@ -156,9 +164,10 @@ fn udmabuf_and_the_core_ask_for_the_lock_around_vmap_since_p1() {
     }
 }
 
+/// All but the one that has a test of its own for what it forgot in P2.
 #[test]
 fn the_exporters_ask_for_nothing_in_p0_and_p2() {
-    for (exporter, _) in EXPORTERS {
+    for (exporter, _) in EXPORTERS.into_iter().filter(|(exporter, _)| *exporter != Driver::Fastrpc) {
         for (policy, shmem) in [(LockingPolicy::P0, ShmemLocking::A), (LockingPolicy::P2, ShmemLocking::C)] {
             assert_eq!(found_with(exporter, policy, shmem, without_the_lock), [], "{}", exporter.name());
         }

@@ -3,12 +3,13 @@
 
 use instrumented_drivers::drm::file::Handle;
 use instrumented_drivers::drm::prime::DRM_RDWR;
+use instrumented_drivers::functions;
 use instrumented_drivers::kernel::errno::{Errno, Result};
 use instrumented_drivers::kernel::fault::{Plan, Seen, inject};
 use instrumented_drivers::kernel::file::Fd;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::user::{Driver, Kernel, Process};
-use lockdep::{Report, Validator};
+use lockdep::{RecordedOp, Report, Validator};
 
 /// 64 pages: the size of [`export`]'s buffer.
 pub(crate) const LEN: u64 = 256 * 1024;
@@ -79,6 +80,22 @@ pub(crate) fn kinds(reports: &[Report]) -> Vec<&str> {
     let mut kinds: Vec<_> = reports.iter().map(|report| report.kind().name()).collect();
     kinds.dedup();
     kinds
+}
+
+/// The functions in which locks of this class are taken while `f` runs, and in what it leaves to be done.
+pub(crate) fn takers(class: &str, f: impl FnOnce(&Process) -> Result) -> Vec<&'static str> {
+    functions::register();
+    let validator = Validator::builder().record(true).build();
+    validator.scope(|| {
+        let kernel = Kernel::new(LockingPolicy::P2, ShmemLocking::C);
+        let process = kernel.process("init");
+        assert_eq!(f(&process), Ok(()));
+        process.exit();
+        kernel.settle();
+    });
+    let recorded = validator.take_recorded().into_iter();
+    let taken = recorded.filter(|event| matches!(event.op, RecordedOp::Acquire { .. }));
+    taken.filter(|event| &*event.class == class).filter_map(|event| event.site.function).collect()
 }
 
 /// Runs a life with nothing failing, then once for each interruptible wait and each allocation, with that one failing.

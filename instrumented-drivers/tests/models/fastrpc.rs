@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A signal processor's driver: the assertion it forgot, calls that outlive their callers, maps that are found again.
 
-use crate::common::{LEN, clean, found, kinds, survives_everything};
+use crate::common::{LEN, clean, found, kinds, survives_everything, takers};
 use instrumented_drivers::bug::Bug;
 use instrumented_drivers::dma_buf::ioctl::DMA_BUF_SYNC_RW;
 use instrumented_drivers::kernel::errno::{Errno, Result};
@@ -46,6 +46,20 @@ fn mmap_asserts_under_p2_what_only_p1_holds_unless_it_is_fixed() {
             }
         }
     }
+}
+
+#[test]
+fn a_device_is_attached_and_detached_under_the_buffers_mutex() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let taken = takers("&buf->lock", |process| {
+        let (_, buffer) = buffer(process)?;
+        let vgem = process.open(Driver::Vgem)?;
+        let import = process.prime_fd_to_handle(vgem, buffer)?;
+        process.gem_close(vgem, import)
+    });
+    assert_eq!(taken, ["fastrpc_dma_buf_attach", "fastrpc_dma_buf_detatch"]);
 }
 
 #[test]

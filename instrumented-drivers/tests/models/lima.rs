@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The older GPU: heaps that grow, jobs that hang, what is kept of them, and the order of its locks.
 
-use crate::common::{LEN, PAGE, clean, sound, survives_everything};
+use crate::common::{LEN, PAGE, clean, sound, survives_everything, takers};
 use instrumented_drivers::drm::file::Handle;
 use instrumented_drivers::drm::gem_reservations::WaitTimeout;
 use instrumented_drivers::drm::lima::{
@@ -297,6 +297,20 @@ fn reclaim_may_come_at_every_allocation() {
             direct_reclaim_at(kernel.core(), |_| true, || life(kernel, process)).unwrap();
         });
     }
+}
+
+#[test]
+fn a_heap_has_its_pages_and_its_address_under_their_locks() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let heap = |process: &Process| {
+        let gpu = process.open(Driver::Lima)?;
+        let heap = process.lima_gem_create(gpu, LEN as usize, LIMA_BO_FLAG_HEAP)?;
+        process.gem_close(gpu, heap)
+    };
+    assert_eq!(takers("&vm->lock", heap), ["lima_vm_bo_add", "lima_vm_bo_del"]);
+    assert_eq!(takers("reservation_ww_class_mutex", heap), ["lima_heap_alloc", "drm_gem_shmem_free"]);
 }
 
 #[test]
