@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::event::Mode;
 use crate::hook::Acquire;
-use crate::ids::{Instance, TaskId};
+use crate::ids::{Instance, LockId, TaskId};
 use crate::report::model::Site;
 
 /// What was done to a lock.
@@ -57,6 +57,8 @@ pub struct Recorded {
     pub class: Arc<str>,
     /// The lock object.
     pub instance: Instance,
+    /// The same, for as long as the lock exists: an instance is an address, which may be used again.
+    pub lock: LockId,
     /// Where.
     pub site: Site,
 }

@@ -238,7 +238,8 @@ fn exec(world: &World) -> Outcome {
         });
         let result = created
             .and_then(|()| exec_tests(&objects))
-            .and_then(|()| drill_back_offs(|| exec_tests(&objects)));
+            .and_then(|()| drill_back_offs(|| exec_tests(&objects)))
+            .and_then(|()| drill_back_offs(|| exec_sixteen_times(&objects)));
         objects.into_iter().for_each(drm_gem_object_put);
         result
     })
@@ -250,6 +251,11 @@ fn exec_loop(ignore_duplicates: bool, body: impl FnMut(&mut DrmExec) -> Result<(
     let result = exec.until_all_locked(body);
     exec.fini();
     Ok(result?)
+}
+
+/// A drill begins one step later from each context to the next, with sixteen steps in all: some of these back off.
+fn exec_sixteen_times(objects: &[Arc<DrmGemObject>]) -> Outcome {
+    (0..16).try_for_each(|_| exec_loop(false, |exec| exec.prepare_array(objects, 1)))
 }
 
 fn exec_tests(objects: &[Arc<DrmGemObject>]) -> Outcome {

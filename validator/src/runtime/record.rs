@@ -4,21 +4,16 @@
 use super::Inner;
 use crate::engine::Task;
 use crate::event::Place;
-use crate::ids::{ClassId, Instance};
+use crate::hook::LockMap;
+use crate::ids::ClassId;
 use crate::recorded::{Recorded, RecordedOp};
 
 impl Inner {
-    pub(super) fn record(
-        &self,
-        task: &Task,
-        op: RecordedOp,
-        class: ClassId,
-        instance: Instance,
-        place: Place,
-    ) {
+    pub(super) fn record(&self, task: &Task, op: RecordedOp, class: ClassId, map: &LockMap, place: Place) {
         let class = self.engine.lock().classes().get(class).def.name.clone();
         let site = crate::places::site(place);
-        let event = Recorded { task: task.id, task_name: task.name.clone(), op, class, instance, site };
+        let (instance, lock) = (map.instance(), map.lock_id());
+        let event = Recorded { task: task.id, task_name: task.name.clone(), op, class, instance, lock, site };
         self.recorded.lock().push(event);
     }
 }

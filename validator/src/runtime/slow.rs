@@ -64,7 +64,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         place,
     };
     if records {
-        validator.record(task, RecordedOp::Acquire { how: how.into() }, acq.class, acq.instance, place);
+        validator.record(task, RecordedOp::Acquire { how: how.into() }, acq.class, map, place);
     }
     let bits = task.bits(&acq);
     let key = if task.merges(bits) { task.key } else { mix(task.key, bits.word()) };
@@ -173,7 +173,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
             .iter()
             .rfind(|held| held.instance == instance)
             .map_or(class, |held| held.bits.class());
-        validator.record(task, RecordedOp::Release, class, instance, place);
+        validator.record(task, RecordedOp::Release, class, map, place);
     }
     let free = task.pinned(instance) == 0;
     if free && task.pop_top(instance) {
@@ -257,7 +257,7 @@ pub(crate) fn event_at(
     let event = make(map.instance(), class, place);
     if records {
         for op in recorded_ops(event) {
-            validator.record(task, op, class, map.instance(), place);
+            validator.record(task, op, class, map, place);
         }
     }
     let outcome = validator.engine.lock().step(task, event);

@@ -31,7 +31,7 @@ mod tests;
 use core::fmt;
 use std::collections::HashMap;
 
-use lockdep::ids::{Instance, TaskId};
+use lockdep::ids::{LockId, TaskId};
 use lockdep::{Mode, Recorded, RecordedOp};
 
 pub use compare::{Mismatch, compare};
@@ -222,7 +222,7 @@ struct Section {
     task: TaskId,
     sequence: TaskSequence,
     /// The number of each lock seen in this task.
-    numbers: HashMap<(String, Instance), usize>,
+    numbers: HashMap<(String, LockId), usize>,
     /// How many locks of a class were seen.
     seen: HashMap<String, usize>,
 }
@@ -240,7 +240,7 @@ impl Section {
     fn add(&mut self, event: &Recorded, op: Op) {
         let class = event.class.to_string();
         let seen = self.seen.entry(class.clone()).or_default();
-        let instance = *self.numbers.entry((class.clone(), event.instance)).or_insert_with(|| {
+        let instance = *self.numbers.entry((class.clone(), event.lock)).or_insert_with(|| {
             *seen += 1;
             *seen
         });
