@@ -5,6 +5,7 @@
 mod vb2_common;
 
 use instrumented_drivers::dma_buf::DmaBuf;
+use instrumented_drivers::functions;
 use instrumented_drivers::kernel::errno::{Errno, Result};
 use instrumented_drivers::kernel::fault::{Plan, inject};
 use instrumented_drivers::kernel::file::Fd;
@@ -12,7 +13,9 @@ use instrumented_drivers::kernel::mm::{MapFlags, Signal};
 use instrumented_drivers::kernel::poll::{PollEvents, PollTimeout};
 use instrumented_drivers::media::videobuf2::{BufferState, Memory};
 use instrumented_drivers::media::vivid::{Format, Pixels, test_pattern};
-use instrumented_drivers::user::{Driver, Process, QueueBuffer};
+use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
+use instrumented_drivers::user::{Driver, Kernel, Process, QueueBuffer};
+use lockdep::{RecordedOp, Validator};
 
 use vb2_common::{CAMERAS, FRAME, check_frame, clean, map_plane};
 
@@ -133,6 +136,29 @@ fn a_buffer_of_which_a_plane_fails_is_attached_nowhere() {
             process.reqbufs(camera, 0, Memory::DmaBuf).map(drop)
         });
     }
+}
+
+#[test]
+fn poll_looks_at_the_filled_buffers_under_their_lock() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    functions::register();
+    let validator = Validator::builder().record(true).build();
+    validator.scope(|| {
+        let kernel = Kernel::new(LockingPolicy::P2, ShmemLocking::C);
+        let process = kernel.process("init");
+        let camera = process.open(CAMERAS[0]).unwrap();
+        process.reqbufs(camera, 2, Memory::Mmap).unwrap();
+        process.qbuf(camera, &QueueBuffer::mmap(0)).unwrap();
+        process.streamon(camera).unwrap();
+        process.poll_with(camera, PollEvents::IN, PollTimeout::Now).unwrap();
+        process.exit();
+    });
+    let recorded = validator.take_recorded();
+    let taken = recorded.iter().filter(|event| matches!(event.op, RecordedOp::Acquire { .. }));
+    let here = taken.filter(|event| event.site.function == Some("vb2_core_poll"));
+    assert_eq!(here.map(|event| &*event.class).collect::<Vec<_>>(), ["&q->done_lock"]);
 }
 
 #[test]
