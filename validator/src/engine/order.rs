@@ -296,16 +296,8 @@ impl Engine {
 
 /// What stands in for a lock that nobody holds: an event, or any lock of a class.
 fn unheld(task: &Task, class: ClassId, instance: Instance, place: Place) -> HeldLock {
-    HeldLock {
-        prev_key: task.key,
-        instance,
-        lock: LockId::UNKNOWN,
-        bits: Bits::new(class, Mode::Write, false, true, false, true, task.irq()),
-        nest: Instance(0),
-        rank: None,
-        place,
-        merged: false,
-    }
+    let bits = Bits::new(class, Mode::Write, false, true, false, true, task.irq());
+    HeldLock::new(task.key, instance, LockId::UNKNOWN, bits, place)
 }
 
 /// The dependency that a task makes now.

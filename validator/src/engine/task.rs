@@ -257,6 +257,20 @@ pub struct HeldLock {
     pub merged: bool,
 }
 
+impl HeldLock {
+    /// An entry under no nest lock and without a rank, which is part of the chain.
+    #[inline]
+    pub(crate) const fn new(
+        prev_key: ChainKey,
+        instance: Instance,
+        lock: LockId,
+        bits: Bits,
+        place: Place,
+    ) -> Self {
+        HeldLock { prev_key, instance, lock, bits, nest: Instance(0), rank: None, place, merged: false }
+    }
+}
+
 /// One thread of control.
 #[derive(Debug)]
 pub struct Task {

@@ -157,11 +157,13 @@ impl LockMap {
         self.cache.load(Ordering::Relaxed)
     }
 
-    /// True if that word is one of this epoch: of this validator.
+    /// That word if it is one of this epoch: of this validator. One look: another thread may use the lock under another
+    /// validator, and put its own word there.
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
-    pub(crate) fn bears(&self, epoch: u32) -> bool {
-        self.cached() as u32 == epoch
+    pub(crate) fn word_of(&self, epoch: u32) -> Option<u64> {
+        let word = self.cached();
+        (word as u32 == epoch).then_some(word)
     }
 
     pub(crate) fn remember(&self, word: u64) {

@@ -46,24 +46,16 @@ impl Thread {
             return false;
         };
         let (Some(thread), Some(task)) = (Thread::get(), Thread::open_task()) else { return false };
-        if !map.bears(thread.stamp()) || how.subclass != 0 || how.sync {
+        let Some(word) = map.word_of(thread.stamp()) else { return false };
+        if how.subclass != 0 || how.sync {
             return false;
         }
-        let bits = Bits::from_word(map.cached() ^ thread.flip.get()).taken(how.mode, how.trylock).nested();
+        let bits = Bits::from_word(word ^ thread.flip.get()).taken(how.mode, how.trylock).nested();
         if !task.merges(bits) || !task.holds(nest) || !task.has_room() {
             return false;
         }
-        let entry = HeldLock {
-            prev_key: task.key,
-            instance: map.instance(),
-            lock: map.lock_id(),
-            bits,
-            nest,
-            rank: None,
-            place,
-            merged: true,
-        };
-        task.push(entry, task.key);
+        let entry = HeldLock::new(task.key, map.instance(), map.lock_id(), bits, place);
+        task.push(HeldLock { nest, merged: true, ..entry }, task.key);
         true
     }
 

@@ -169,8 +169,10 @@ impl Inner {
 
     /// The class of a lock at a subclass, registered on first use.
     fn class_of(&self, map: &LockMap, subclass: u8) -> ClassId {
-        if subclass == 0 && map.bears(self.epoch) {
-            return Bits::from_word(map.cached()).class();
+        if subclass == 0
+            && let Some(word) = map.word_of(self.epoch)
+        {
+            return Bits::from_word(word).class();
         }
         let class = self.class_of_key(map.key(), subclass);
         if subclass == 0 {

@@ -46,7 +46,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     if task.held.capacity() < HELD_RESERVED {
         task.reserve(HELD_RESERVED);
     }
-    let new = !map.bears(validator.epoch);
+    let new = map.word_of(validator.epoch).is_none();
     let class = validator.class_of(map, how.subclass.min(SUBCLASSES - 1));
     if new && validator.has_many(map) {
         thread.remember_name(map);
@@ -76,17 +76,9 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         validator.recheck_due.load(Ordering::Relaxed) && validator.recheck_due.swap(false, Ordering::Relaxed);
     let clean = !recheck && nest_held && (task.merges(bits) || known());
     if clean && !acq.sync {
-        let entry = HeldLock {
-            prev_key: task.key,
-            instance: acq.instance,
-            lock: acq.lock,
-            bits,
-            nest: acq.nest.unwrap_or(Instance(0)),
-            rank: None,
-            place,
-            merged: task.merges(bits),
-        };
-        task.push(entry, key);
+        let entry = HeldLock::new(task.key, acq.instance, acq.lock, bits, place);
+        let (nest, merged) = (acq.nest.unwrap_or(entry.nest), task.merges(bits));
+        task.push(HeldLock { nest, merged, ..entry }, key);
         return None;
     }
     let outcome = validator.engine.lock().step(task, Event::Acquire(acq));

@@ -163,9 +163,8 @@ impl Thread {
         place: Place,
         is_clean: impl FnOnce(&Thread, &Task, ChainKey) -> bool,
     ) -> bool {
-        let word = map.cached();
-        #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
-        if word as u32 != Thread::head().stamp.get() || how.subclass != 0 || how.sync || how.nest.is_some() {
+        let Some(word) = map.word_of(Thread::head().stamp.get()) else { return false };
+        if how.subclass != 0 || how.sync || how.nest.is_some() {
             return false;
         }
         // SAFETY: no lone head has a stamp that a lock can bear; otherwise as in `get`.
@@ -178,17 +177,7 @@ impl Thread {
         if !is_clean(thread, task, key) || !task.has_room() {
             return false;
         }
-        let entry = HeldLock {
-            prev_key: task.key,
-            instance: map.instance(),
-            lock: map.lock_id(),
-            bits,
-            nest: Instance(0),
-            rank: None,
-            place,
-            merged: false,
-        };
-        task.push(entry, key);
+        task.push(HeldLock::new(task.key, map.instance(), map.lock_id(), bits, place), key);
         true
     }
 
