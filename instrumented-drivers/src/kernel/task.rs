@@ -9,9 +9,11 @@
 //! Kernel counterpart: `task_work_add()`, `task_work_run()` (last in, first out), `delayed_fput()`.
 
 use core::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use lockdep::raw;
 
+use super::core_state::KernelCore;
 use super::irq;
 
 type Work = Box<dyn FnOnce()>;
@@ -19,6 +21,20 @@ type Work = Box<dyn FnOnce()>;
 thread_local! {
     static WORK: RefCell<Vec<Work>> = const { RefCell::new(Vec::new()) };
     static SYSCALL_DEPTH: Cell<u32> = const { Cell::new(0) };
+    static ALONE: RefCell<Option<Arc<KernelCore>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f`; this thread then returns to user mode only when no thread of the kernel has anything left to do. So what the
+/// kernel does on its own never runs beside the thread's next call.
+pub(crate) fn alone<R>(core: &Arc<KernelCore>, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Arc<KernelCore>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALONE.set(self.0.take());
+        }
+    }
+    let _restore = Restore(ALONE.replace(Some(core.clone())));
+    f()
 }
 
 /// `task_work_add`.
@@ -66,6 +82,9 @@ pub fn syscall<R>(f: impl FnOnce() -> R) -> R {
     if SYSCALL_DEPTH.get() == 1 {
         task_work_run();
         raw::user_return();
+        if let Some(core) = ALONE.with_borrow(Clone::clone) {
+            core.background.settle();
+        }
     }
     result
 }
