@@ -28,6 +28,9 @@ type Told = Arc<Mutex<Vec<String>>>;
 /// The open files that the tasks work on.
 type Files = [Fd; 2];
 
+/// Makes what the tasks work on.
+type Prepare = fn(&Process) -> Files;
+
 /// What a task does, and what it has to tell.
 type Run = fn(&Process, &Kernel, Files) -> Result<String>;
 
@@ -104,13 +107,68 @@ fn create_export_close(process: &Process, _: &Kernel, [vgem, _]: Files) -> Resul
     Ok(if buffer.is_some() { "exported" } else { "gone" }.to_owned())
 }
 
+/// All of S5 against all of it has more orders than a test can wait for; these are the first.
 #[test]
-fn s5_export_against_close_in_every_order() {
+fn s5_export_against_close_in_many_orders() {
     let tasks = [create_export_close as _; 2];
-    let (explored, seen) =
-        outcomes(LIMIT, |process| [process.open(Driver::Vgem).unwrap(); 2], tasks, nothing_left);
+    let (explored, seen) = outcomes(LIMIT, opened, tasks, nothing_left);
     assert!(explored.interleavings >= 1000, "{explored:?}");
     assert!(seen.iter().all(|outcome| outcome.ends_with("alive []")), "{seen:?}");
+}
+
+/// The steps of S5, each by itself.
+const S5_STEPS: [Run; 3] = [
+    |process, _, [vgem, _]| {
+        let own = process.mode_create_dumb(vgem, 8, 8, 32)?;
+        Ok(if own == Handle(1) { "created as 1" } else { "created" }.to_owned())
+    },
+    |process, _, [vgem, _]| {
+        let buffer = allow(process.prime_handle_to_fd(vgem, Handle(1), DRM_RDWR), Errno::ENOENT)?;
+        buffer.iter().try_for_each(|buffer| process.close(*buffer))?;
+        Ok(if buffer.is_some() { "exported" } else { "gone" }.to_owned())
+    },
+    |process, _, [vgem, _]| {
+        let closed = allow(process.gem_close(vgem, Handle(1)), Errno::EINVAL)?;
+        Ok(if closed.is_some() { "closed" } else { "gone" }.to_owned())
+    },
+];
+
+fn opened(process: &Process) -> Files {
+    [process.open(Driver::Vgem).unwrap(); 2]
+}
+
+fn with_object_one(process: &Process) -> Files {
+    let files = opened(process);
+    assert_eq!(process.mode_create_dumb(files[0], 8, 8, 32), Ok(Handle(1)));
+    files
+}
+
+/// Each step of S5 against each, and against all of it.
+#[test]
+fn s5_step_by_step_in_every_order() {
+    let [create, export, close] = S5_STEPS;
+    let cases: [(Prepare, Run, Run, &[&str]); 9] = [
+        (with_object_one, create, create, &["created, created"]),
+        (with_object_one, create, export, &["created, exported"]),
+        (with_object_one, create, close, &["closed, created", "closed, created as 1"]),
+        (with_object_one, export, export, &["exported, exported"]),
+        (with_object_one, export, close, &["closed, exported", "closed, gone"]),
+        (with_object_one, close, close, &["closed, gone"]),
+        (
+            opened,
+            create_export_close,
+            create,
+            &["created as 1, exported", "created as 1, gone", "created, exported"],
+        ),
+        (opened, create_export_close, export, &["exported, exported", "exported, gone"]),
+        (opened, create_export_close, close, &["closed, exported", "closed, gone", "exported, gone"]),
+    ];
+    for (number, (prepare, step, other, expected)) in cases.into_iter().enumerate() {
+        let (explored, seen) = outcomes(LIMIT, prepare, [step, other], nothing_left);
+        assert!(explored.complete && explored.interleavings >= 8, "{number}: {explored:?}");
+        let expected: BTreeSet<_> = expected.iter().map(|told| format!("{told}, alive []")).collect();
+        assert_eq!(seen, expected, "{number}");
+    }
 }
 
 fn import_close(process: &Process, _: &Kernel, [buffer, vgem]: Files) -> Result<String> {
