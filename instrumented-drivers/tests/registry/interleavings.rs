@@ -107,12 +107,13 @@ fn create_export_close(process: &Process, _: &Kernel, [vgem, _]: Files) -> Resul
     Ok(if buffer.is_some() { "exported" } else { "gone" }.to_owned())
 }
 
-/// All of S5 against all of it has more orders than a test can wait for; these are the first.
+/// All of S5 against all of it has 47,602 orders, which take minutes: the first ones, unless `INTERLEAVINGS` allows more.
 #[test]
 fn s5_export_against_close_in_many_orders() {
+    let limit = std::env::var("INTERLEAVINGS").map_or(LIMIT, |limit| limit.parse().expect("a number"));
     let tasks = [create_export_close as _; 2];
-    let (explored, seen) = outcomes(LIMIT, opened, tasks, nothing_left);
-    assert!(explored.interleavings >= 1000, "{explored:?}");
+    let (explored, seen) = outcomes(limit, opened, tasks, nothing_left);
+    assert!(explored.complete || explored.interleavings == limit, "{explored:?}");
     assert!(seen.iter().all(|outcome| outcome.ends_with("alive []")), "{seen:?}");
 }
 
