@@ -117,15 +117,15 @@ fn setup(text: &str) -> Result<Setup, Failure> {
 
 /// What is only before, and what is only after.
 #[derive(Default)]
-struct Gone<'a> {
+struct Difference<'a> {
     gone: Vec<&'a str>,
     come: Vec<&'a str>,
 }
 
-impl<'a> Gone<'a> {
+impl<'a> Difference<'a> {
     fn between(before: &'a BTreeSet<String>, after: &'a BTreeSet<String>) -> Self {
         let only = |one: &'a BTreeSet<String>, other| one.difference(other).map(String::as_str).collect();
-        Gone { gone: only(before, after), come: only(after, before) }
+        Difference { gone: only(before, after), come: only(after, before) }
     }
 
     fn is_empty(&self) -> bool {
@@ -150,8 +150,8 @@ impl<'a> Gone<'a> {
 struct Change<'a> {
     /// Callback, in words whether the lock was held before and after.
     callbacks: Vec<(&'static str, &'static str, &'static str)>,
-    findings: Gone<'a>,
-    files: Vec<(&'static str, Gone<'a>)>,
+    findings: Difference<'a>,
+    files: Vec<(&'static str, Difference<'a>)>,
 }
 
 /// How a callback finds the reservation lock.
@@ -174,11 +174,11 @@ impl<'a> Change<'a> {
             before.locking.keys().chain(after.locking.keys()).copied().collect();
         let file = |file| {
             let of = |behaviour: &'a Behaviour| behaviour.locking.get(file).unwrap_or(&NOTHING);
-            (file, Gone::between(of(before), of(after)))
+            (file, Difference::between(of(before), of(after)))
         };
         Change {
             callbacks: names.into_iter().map(row).collect(),
-            findings: Gone::between(&before.findings, &after.findings),
+            findings: Difference::between(&before.findings, &after.findings),
             files: files.into_iter().map(file).filter(|(_, gone)| !gone.is_empty()).collect(),
         }
     }
@@ -210,7 +210,7 @@ impl<'a> Change<'a> {
     fn document(&self, before: Setup, after: Setup) -> Value {
         let callback =
             |(name, was, is): &(&str, &str, &str)| json!({ "callback": name, "before": was, "after": is });
-        let file = |(file, change): &(&str, Gone<'_>)| json!({ "file": file, "gone": change.gone, "come": change.come });
+        let file = |(file, change): &(&str, Difference<'_>)| json!({ "file": file, "gone": change.gone, "come": change.come });
         json!({
             "before": before.to_string(),
             "after": after.to_string(),
