@@ -8,6 +8,7 @@
 
 mod page;
 mod plot;
+mod pool;
 mod run;
 
 use std::collections::BTreeMap;
@@ -76,11 +77,7 @@ fn measure(contenders: &[Contender]) -> run::Result<Measured> {
             }
         }
     }
-    let median = |row, column| {
-        let mut all = samples[&(row, column)].clone();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
+    let median = |row, column| run::median(samples[&(row, column)].clone());
     let columns = 0..contenders.len();
     let row = |(row, workload)| (workload, columns.clone().map(|column| median(row, column)).collect());
     Ok(Measured {
@@ -94,7 +91,8 @@ fn results() -> run::Result<()> {
     let dev = measure(&DEV)?;
     let instructions = [run::bench("instructions", false, &[])?, run::bench("instructions", true, &[])?];
     let learning = run::bench("learning", true, &[])?;
-    let programs = run::programs()?;
+    let mut programs = run::programs()?;
+    programs.extend(pool::measure()?);
     let folder = run::benches();
     plot::draw(&folder.join("RESULTS.svg"), &release)?;
     let page = page::page(&release, &dev, &instructions, &learning, &programs)?;

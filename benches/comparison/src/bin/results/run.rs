@@ -36,7 +36,7 @@ impl Profile {
 pub struct Build(PathBuf);
 
 /// The folder of this package.
-fn package() -> &'static Path {
+pub fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -55,7 +55,8 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn cargo() -> Command {
+/// The cargo that runs us.
+pub fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
@@ -88,6 +89,12 @@ pub fn bench(name: &str, on: bool, args: &[&str]) -> Result<String> {
         command.args(["--features", "lockdep"]);
     }
     output(command.arg("--").args(args))
+}
+
+/// The one in the middle.
+pub fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
 }
 
 /// A piece of a whole program: its name, nanoseconds with the validator off and with it on.
