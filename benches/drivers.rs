@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What drivers do all day: a job of the GPU over 1, 8 and 64 objects, a frame of a camera, a page fault of a program.
+//! What drivers do all day: a job of the GPU over 1, 8 and 64 objects, a frame of a camera, a page fault of a program;
+//! and everything at once.
 //! The same code with the validator off and on; the group names tell which this is. There is no "bare": the models stand
 //! on no other locks.
 //!
@@ -7,6 +8,7 @@
 //! back. A fault is the first write to a page of a mapping.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -17,6 +19,8 @@ use instrumented_drivers::kernel::errno::{Errno, Result};
 use instrumented_drivers::kernel::mm::{MapFlags, Signal};
 use instrumented_drivers::media::videobuf2::Memory;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
+use instrumented_drivers::scenario::Setup;
+use instrumented_drivers::scenario::stress::Stress;
 use instrumented_drivers::user::{Driver, Kernel, Process, Programs, QueueBuffer};
 use lockdep::{PanicOn, Validator};
 
@@ -108,5 +112,20 @@ fn fault(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, submit, frame, fault);
+/// A kernel, and what programs do to it at random on four threads, from its boot to its end: with all that is new.
+fn stress(c: &mut Criterion) {
+    let stress = Stress { setup: Setup::LINUX_6_12, seed: 1, threads: 4, operations: 400, faults: false };
+    let progress: Arc<dyn Fn() + Send + Sync> = Arc::new(|| ());
+    let mut group = c.benchmark_group(format!("stress/{MODE}"));
+    group.sample_size(20);
+    group.bench_function("400 operations", |b| {
+        b.iter(|| {
+            let stressed = stress.run(&progress);
+            assert!(stressed.is_clean(), "{stressed:?}");
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, submit, frame, fault, stress);
 criterion_main!(benches);

@@ -308,9 +308,11 @@ fn fence(lane: &Lane, random: &mut Random) -> Outcome {
     // Another thread's fence may be there.
     let attached = process.vgem_fence_attach(vgem, handle, random.below(2) == 0);
     if let Some(fence) = allow(attached, &[Errno::EBUSY])? {
-        process.poll(buffer, PollEvents::IN | PollEvents::OUT)?;
+        // Nothing in between that wants the reservation lock: i915 waits for fences with it held, and that wait ends when
+        // the fence's ten seconds are over. Here no time passes.
         process.vgem_fence_signal(vgem, fence)?;
     }
+    process.poll(buffer, PollEvents::IN | PollEvents::OUT)?;
     Ok(())
 }
 
