@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A signal processor's driver: the assertion it forgot, calls that outlive their callers, maps that are found again.
 
-use crate::common::{LEN, clean, found, kinds, survives_everything, takers};
+use crate::common::{LEN, clean, export, found, kinds, survives_everything, takers};
 use instrumented_drivers::bug::Bug;
 use instrumented_drivers::dma_buf::ioctl::DMA_BUF_SYNC_RW;
 use instrumented_drivers::kernel::errno::{Errno, Result};
@@ -175,10 +175,20 @@ fn life(kernel: &Kernel, process: &Process) -> Result {
     process.munmap(address, LEN)
 }
 
+/// A foreign buffer, whose exporter may fail to map it.
+fn foreign_life(_: &Kernel, process: &Process) -> Result {
+    let (_, _, buffer) = export(process, Driver::Vgem)?;
+    let session = process.open(Driver::Fastrpc)?;
+    process.fastrpc_mem_map(session, buffer)?;
+    process.fastrpc_mem_unmap(session, buffer)
+}
+
 #[test]
 fn every_failure_is_survived() {
     for policy in LockingPolicy::ALL {
-        let seen = survives_everything((policy, ShmemLocking::C), false, life);
-        assert!(seen.interruptible >= 6 && seen.allocations >= 30, "{seen:?}");
+        for (life, interruptible) in [(life as fn(&Kernel, &Process) -> Result, 6), (foreign_life, 2)] {
+            let seen = survives_everything((policy, ShmemLocking::C), false, life);
+            assert!(seen.interruptible >= interruptible && seen.allocations >= 30, "{seen:?}");
+        }
     }
 }
