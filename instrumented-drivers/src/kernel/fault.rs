@@ -8,6 +8,7 @@
 
 use core::cell::{Cell, RefCell};
 use core::panic::Location;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// What fails. Places are counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +64,26 @@ pub fn inject<R>(plan: Plan, f: impl FnOnce() -> R) -> (R, Seen) {
     let _restore = Restore(PLAN.replace(plan), SEEN.replace(Seen::default()));
     let result = f();
     (result, SEEN.get())
+}
+
+/// What another thread does from time to time: a test can make it fail the next time.
+#[derive(Debug, Default)]
+pub(crate) struct FailsNextTime(AtomicU32);
+
+impl FailsNextTime {
+    /// The n-th allocation fails, from 1.
+    pub(crate) fn at(&self, allocation: u32) {
+        self.0.store(allocation, Ordering::Relaxed);
+    }
+
+    /// Runs `f` on this thread, with the fault that a test has asked for, if one has.
+    pub(crate) fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        let plan = match self.0.swap(0, Ordering::Relaxed) {
+            0 => Plan::NONE,
+            allocation => Plan::allocation(allocation),
+        };
+        inject(plan, f).0
+    }
 }
 
 /// Runs `f` on this thread with made-up back-offs: contexts of wound/wait mutexes that begin in it are told -EDEADLK

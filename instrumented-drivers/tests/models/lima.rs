@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The older GPU: heaps that grow, jobs that hang, what is kept of them, and the order of its locks.
 
-use crate::common::{LEN, PAGE, clean, sound, survives_everything, takers};
+use core::cell::Cell;
+
+use crate::common::{LEN, PAGE, clean, export, sound, survives_everything, takers};
 use instrumented_drivers::drm::file::Handle;
 use instrumented_drivers::drm::gem_reservations::WaitTimeout;
 use instrumented_drivers::drm::lima::{
@@ -97,6 +99,47 @@ fn a_heap_doubles_as_often_as_the_job_needs_and_keeps_what_it_has() {
     }
 }
 
+/// The last page that it grows by belongs into another page of the GPU's page table, which needs memory too.
+#[test]
+fn memory_that_runs_out_while_a_heap_grows_fails_the_job_and_the_next_one_can_go_on() {
+    for (policy, shmem) in sound() {
+        let last = Cell::new(false);
+        let mut allocation = 0;
+        while !last.get() {
+            allocation += 1;
+            clean(policy, shmem, |kernel, process| {
+                let gpu = Gpu::open(process).unwrap();
+                // Takes the addresses up to there, and little memory.
+                let (_, before) = gpu.create(7920 * PAGE, LIMA_BO_FLAG_HEAP).unwrap();
+                let (heap, address) = gpu.create(16 * PAGE, LIMA_BO_FLAG_HEAP).unwrap();
+                let boundary = (1024 * 8) * PAGE;
+                assert!(before < boundary && (address + 8 * PAGE..address + 16 * PAGE).contains(&boundary));
+                let done = process.syncobj_create(gpu.fd, false).unwrap();
+                let result = |frame| {
+                    let job = LimaSubmit { out_sync: Some(done), ..gpu.job(Pipe::Gp, frame, &[heap]) };
+                    process.lima_gem_submit(gpu.fd, &job).unwrap();
+                    let result = process.syncobj_wait(gpu.fd, done).unwrap();
+                    kernel.settle();
+                    result
+                };
+                let tables = kernel.live().count("sg_table");
+                kernel.lima().unwrap().fail_next_growth(allocation);
+                let failed = result(fill_heap(address, 9));
+                last.set(failed.is_none());
+                if failed.is_some() {
+                    assert_eq!(failed, Some(Errno::ECANCELED), "allocation {allocation}");
+                    assert_eq!(result(fill(address, 8, 1)), None, "what it had before");
+                    assert_eq!(result(fill(address, 9, 1)), Some(Errno::ECANCELED), "nothing else is mapped");
+                }
+                assert_eq!(result(fill_heap(address, 16)), None, "allocation {allocation}");
+                assert_eq!(kernel.live().count("sg_table"), tables, "allocation {allocation}");
+                process.syncobj_destroy(gpu.fd, done).unwrap();
+            });
+        }
+        assert!(allocation >= 10, "eight pages, their table, the page table: not {allocation}");
+    }
+}
+
 #[test]
 fn a_heap_is_for_the_gpu_alone() {
     for (policy, shmem) in sound() {
@@ -134,6 +177,27 @@ fn a_job_that_wants_more_than_the_heap_can_be_is_cancelled_and_what_it_had_is_ke
         let [(at, bytes), (_, rest)] = &task.buffers[..] else { panic!("two buffers") };
         assert_eq!((*at, bytes.len(), bytes[15 * 4096], rest.len()), (address, 16 * 4096, 5, 4096));
         process.syncobj_destroy(gpu.fd, done).unwrap();
+    });
+}
+
+/// omapdrm's buffers cannot be mapped for the kernel.
+#[test]
+fn of_a_job_that_cannot_be_copied_nothing_is_kept_and_of_many_the_first_four() {
+    clean(LockingPolicy::P2, ShmemLocking::C, |kernel, process| {
+        let (_, _, buffer) = export(process, Driver::Omapdrm).unwrap();
+        let gpu = Gpu::open(process).unwrap();
+        let import = process.prime_fd_to_handle(gpu.fd, buffer).unwrap();
+        let (own, _) = gpu.create(PAGE, 0).unwrap();
+        let lima = kernel.lima().unwrap();
+        let kept_after = |handle| {
+            gpu.submit(Pipe::Pp, LimaFrame::Hang, &[handle]).unwrap();
+            kernel.settle();
+            assert!(lima.fire_timeout(Pipe::Pp));
+            kernel.settle();
+            lima.error_tasks().len()
+        };
+        assert_eq!(kept_after(import), 0);
+        assert_eq!([own; 6].map(kept_after), [1, 2, 3, 4, 4, 4]);
     });
 }
 

@@ -81,6 +81,7 @@ use crate::dma_buf::{DmaBufAttachment, SgTable};
 use crate::kernel::KernelCore;
 use crate::kernel::cell::KCell;
 use crate::kernel::errno::{Errno, Result};
+use crate::kernel::fault::FailsNextTime;
 use crate::kernel::locking::{Mutex, sleep_class};
 use crate::kernel::reclaim;
 
@@ -93,6 +94,7 @@ pub struct LimaDevice {
     error_task_list_lock: Mutex,
     /// Under `error_task_list_lock`.
     error_task_list: KCell<Vec<LimaErrorTask>>,
+    next_growth: FailsNextTime,
 }
 
 impl LimaDevice {
@@ -102,6 +104,7 @@ impl LimaDevice {
             pipes: Pipe::ALL.map(|pipe| LimaSchedPipe::init(core, myself, pipe)),
             error_task_list_lock: Mutex::new(&ERROR_TASK_LIST_LOCK),
             error_task_list: KCell::new("the failed jobs of a GPU", Vec::new()),
+            next_growth: FailsNextTime::default(),
         })
     }
 
@@ -112,6 +115,11 @@ impl LimaDevice {
     /// Time passes: the job that this processor has is late, if it has one. True if there is one.
     pub fn fire_timeout(&self, pipe: Pipe) -> bool {
         self.pipe(pipe).base.fire_timeout()
+    }
+
+    /// When a heap grows the next time, the n-th allocation fails, from 1.
+    pub fn fail_next_growth(&self, allocation: u32) {
+        self.next_growth.at(allocation);
     }
 
     /// `lima_read_error_tasks`: what is kept of jobs that failed.

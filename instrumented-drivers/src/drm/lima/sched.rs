@@ -214,7 +214,8 @@ fn lima_sched_pipe_task_done(task: &LimaSchedTask) {
 
 fn lima_sched_recover_work(pipe: &LimaSchedPipe) {
     let Some(job) = pipe.current() else { return };
-    if lima_gp_task_recover(pipe, to_lima_task(&job)).is_err() {
+    let task = to_lima_task(&job);
+    if task.dev.next_growth.run(|| lima_gp_task_recover(pipe, task)).is_err() {
         pipe.base.fault();
     }
 }

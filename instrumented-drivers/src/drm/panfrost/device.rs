@@ -4,7 +4,7 @@
 //!
 //! Kernel counterpart: `drivers/gpu/drm/panfrost/panfrost_device.c`.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
 use lockdep::LockClass;
@@ -18,6 +18,7 @@ use crate::drm::device::DrmDevice;
 use crate::drm::gem::DrmGemObject;
 use crate::kernel::KernelCore;
 use crate::kernel::cell::KCell;
+use crate::kernel::fault::FailsNextTime;
 use crate::kernel::irq_thread::{IrqAction, IrqReturn};
 use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class};
 use crate::kernel::shrinker::Shrinker;
@@ -44,8 +45,7 @@ pub struct PanfrostDevice {
     pub(super) js: JobSlots,
     pub(super) reset: Reset,
     pub(super) perfcnt: Perfcnt,
-    /// The allocation that fails when the next page fault is handled; 0: none.
-    pub(super) fault_plan: AtomicU32,
+    pub(super) next_fault: FailsNextTime,
 }
 
 /// `devm_request_threaded_irq`, three times.
@@ -88,7 +88,7 @@ impl PanfrostDevice {
             js: JobSlots::init(core, &reset_wq),
             reset: Reset::new(reset_wq, Weak::clone(pfdev)),
             perfcnt: Perfcnt::init(&core.background),
-            fault_plan: AtomicU32::new(0),
+            next_fault: FailsNextTime::default(),
         });
         pfdev.hw.connect(lines(&pfdev));
         panfrost_device_reset(&pfdev);
@@ -113,7 +113,7 @@ impl PanfrostDevice {
 impl PanfrostDevice {
     /// In the handling of the next GPU page fault the n-th allocation fails, from 1.
     pub fn fail_next_fault(&self, allocation: u32) {
-        self.fault_plan.store(allocation, Ordering::Relaxed);
+        self.next_fault.at(allocation);
     }
 }
 

@@ -28,7 +28,6 @@ use crate::drm::gem_shmem_helper::{own_mutexes, to_drm_gem_shmem_obj};
 use crate::drm::gem_shmem_memory::drm_gem_shmem_get_pages_sgt;
 use crate::kernel::cell::{KCell, Kref};
 use crate::kernel::errno::{Errno, Result};
-use crate::kernel::fault::{Plan, inject};
 use crate::kernel::gfp::{memalloc_noreclaim_restore, memalloc_noreclaim_save};
 use crate::kernel::irq_thread::IrqReturn;
 use crate::kernel::live::Live;
@@ -437,11 +436,7 @@ pub(super) fn panfrost_mmu_irq_handler_thread(pfdev: &PanfrostDevice) {
         let slot = status.trailing_zeros() as usize;
         let address = pfdev.hw.fault_address(slot);
         pfdev.hw.clear_mmu(1 << slot);
-        let plan = match pfdev.fault_plan.swap(0, Ordering::Relaxed) {
-            0 => Plan::NONE,
-            allocation => Plan::allocation(allocation),
-        };
-        if inject(plan, || panfrost_mmu_map_fault_addr(pfdev, slot, address)).0.is_err() {
+        if pfdev.next_fault.run(|| panfrost_mmu_map_fault_addr(pfdev, slot, address)).is_err() {
             pfdev.as_lock.lock();
             // Until somebody uses the slot anew.
             pfdev.as_faulty_mask.fetch_or(1 << slot, Ordering::AcqRel);
