@@ -9,7 +9,7 @@ use instrumented_drivers::kernel::fault::{Plan, Seen, inject};
 use instrumented_drivers::kernel::file::Fd;
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::user::{Driver, Kernel, Process};
-use lockdep::{RecordedOp, Report, Validator};
+use lockdep::{Recorded, RecordedOp, Report, Validator};
 
 /// 64 pages: the size of [`export`]'s buffer.
 pub(crate) const LEN: u64 = 256 * 1024;
@@ -49,7 +49,7 @@ pub(crate) fn found(
 }
 
 /// The same, with the kernel's warnings.
-fn found_with_warnings(
+pub(crate) fn found_with_warnings(
     policy: LockingPolicy,
     shmem: ShmemLocking,
     f: impl FnOnce(&Kernel, &Process),
@@ -82,20 +82,26 @@ pub(crate) fn kinds(reports: &[Report]) -> Vec<&str> {
     kinds
 }
 
-/// The functions in which locks of this class are taken while `f` runs, and in what it leaves to be done.
-pub(crate) fn takers(class: &str, f: impl FnOnce(&Process) -> Result) -> Vec<&'static str> {
+/// How locks of this class are taken while `f` runs, and in what it leaves to be done.
+pub(crate) fn taken(class: &str, f: impl FnOnce(&Kernel, &Process) -> Result) -> Vec<Recorded> {
     functions::register();
     let validator = Validator::builder().record(true).build();
     validator.scope(|| {
         let kernel = Kernel::new(LockingPolicy::P2, ShmemLocking::C);
         let process = kernel.process("init");
-        assert_eq!(f(&process), Ok(()));
+        assert_eq!(f(&kernel, &process), Ok(()));
         process.exit();
         kernel.settle();
     });
     let recorded = validator.take_recorded().into_iter();
     let taken = recorded.filter(|event| matches!(event.op, RecordedOp::Acquire { .. }));
-    taken.filter(|event| &*event.class == class).filter_map(|event| event.site.function).collect()
+    taken.filter(|event| &*event.class == class).collect()
+}
+
+/// The functions that do.
+pub(crate) fn takers(class: &str, f: impl FnOnce(&Process) -> Result) -> Vec<&'static str> {
+    let taken = taken(class, |_, process| f(process)).into_iter();
+    taken.filter_map(|event| event.site.function).collect()
 }
 
 /// Runs a life with nothing failing, then once for each interruptible wait and each allocation, with that one failing.

@@ -1,30 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Intel's graphics: buffers that leave the card, imports that are mapped late, access that waits, a shrinker that tries.
 
-use crate::common::{LEN, PAGE, clean, create, export, survives_everything};
+use std::sync::{Arc, Barrier};
+
+use crate::common::{
+    LEN, PAGE, clean, create, export, found_with_warnings, survives_everything, taken, takers,
+};
 use instrumented_drivers::dma_buf::DmaBuf;
 use instrumented_drivers::dma_buf::access::{dma_buf_vmap_unlocked, dma_buf_vunmap_unlocked};
-use instrumented_drivers::dma_buf::ioctl::{DMA_BUF_SYNC_READ, DMA_BUF_SYNC_RW};
+use instrumented_drivers::dma_buf::heaps::attached_syncs;
+use instrumented_drivers::dma_buf::ioctl::{DMA_BUF_SYNC_READ, DMA_BUF_SYNC_RW, DMA_BUF_SYNC_WRITE};
+use instrumented_drivers::dma_buf::resv::{RESERVATION_WW_CLASS, dma_resv_lock_ctx, dma_resv_unlock};
+use instrumented_drivers::drm::file::Handle;
 use instrumented_drivers::drm::gem::DrmGemObject;
-use instrumented_drivers::drm::i915::{I915ExecObject, MmapType, region_of};
+use instrumented_drivers::drm::i915::{I915Bytes, I915ExecObject, MmapType, region_of};
 use instrumented_drivers::kernel::errno::{Errno, Result};
-use instrumented_drivers::kernel::fault::drill_back_offs;
+use instrumented_drivers::kernel::fault::{Plan, drill_back_offs, inject};
 use instrumented_drivers::kernel::file::Fd;
+use instrumented_drivers::kernel::locking::WwAcquireCtx;
 use instrumented_drivers::kernel::mm::MapFlags;
 use instrumented_drivers::kernel::poll::PollEvents;
 use instrumented_drivers::kernel::shrinker::{direct_reclaim_at, kswapd};
 use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::user::{Driver, Kernel, Process};
-use lockdep::Validator;
+use lockdep::{RecordedOp, Validator};
 
 const DEVICES: [Driver; 2] = [Driver::I915, Driver::I915Lmem];
 
-fn writes(handle: instrumented_drivers::drm::file::Handle) -> I915ExecObject {
+fn writes(handle: Handle) -> I915ExecObject {
     I915ExecObject { handle, write: true }
 }
 
+fn dma_buf(process: &Process, buffer: Fd) -> DmaBuf {
+    DmaBuf::of(&process.peek(buffer).unwrap()).unwrap()
+}
+
+/// Memory is short: how many pages were given back.
+fn shrink(kernel: &Kernel) -> usize {
+    kernel.kthread(|core| kswapd(core, usize::MAX))
+}
+
 fn region(process: &Process, buffer: Fd) -> String {
-    let buf = DmaBuf::of(&process.peek(buffer).unwrap()).unwrap();
+    let buf = dma_buf(process, buffer);
     let obj = buf.private::<DrmGemObject>().unwrap();
     format!("{:?}", region_of(&obj).unwrap())
 }
@@ -56,14 +73,35 @@ fn a_buffer_leaves_the_card_when_a_foreign_device_attaches_and_its_mappings_foll
 /// Vgem's buffers stay where they are, so the copy is made once; a buffer that the kernel has mapped cannot move.
 #[test]
 fn a_buffer_that_is_pinned_on_the_card_cannot_leave_it() {
-    clean(LockingPolicy::P2, ShmemLocking::C, |kernel, process| {
+    for policy in LockingPolicy::ALL {
+        clean(policy, ShmemLocking::A, |kernel, process| {
+            let (_, _, buffer) = export(process, Driver::I915Lmem).unwrap();
+            let buf = dma_buf(process, buffer);
+            let map = kernel.kthread(|_| dma_buf_vmap_unlocked(&buf)).unwrap();
+            let vgem = process.open(Driver::Vgem).unwrap();
+            assert_eq!(process.prime_fd_to_handle(vgem, buffer), Err(Errno::EBUSY));
+            kernel.kthread(|_| dma_buf_vunmap_unlocked(&buf, &map));
+            process.prime_fd_to_handle(vgem, buffer).unwrap();
+        });
+    }
+}
+
+/// The fence is another device's; the GPU's own work has the pages pinned, so that they cannot move.
+#[test]
+fn a_buffer_leaves_the_card_when_everybody_who_uses_it_is_done() {
+    clean(LockingPolicy::P2, ShmemLocking::C, |_, process| {
         let (_, _, buffer) = export(process, Driver::I915Lmem).unwrap();
-        let buf = DmaBuf::of(&process.peek(buffer).unwrap()).unwrap();
-        let map = kernel.kthread(|_| dma_buf_vmap_unlocked(&buf)).unwrap();
-        let vgem = process.open(Driver::Vgem).unwrap();
-        assert_eq!(process.prime_fd_to_handle(vgem, buffer), Err(Errno::EBUSY));
-        kernel.kthread(|_| dma_buf_vunmap_unlocked(&buf, &map));
-        process.prime_fd_to_handle(vgem, buffer).unwrap();
+        let (vgem, handle, other) = export(process, Driver::Vgem).unwrap();
+        let fence = process.vgem_fence_attach(vgem, handle, true).unwrap();
+        let sync_file = process.export_sync_file(other, DMA_BUF_SYNC_RW).unwrap();
+        process.import_sync_file(buffer, DMA_BUF_SYNC_WRITE, sync_file).unwrap();
+        let import = || process.prime_fd_to_handle(vgem, buffer);
+        // The first wait is for the lock.
+        assert_eq!(inject(Plan::interrupt(2), import).0, Err(Errno::EINTR));
+        assert_eq!(region(process, buffer), "Lmem");
+        process.vgem_fence_signal(vgem, fence).unwrap();
+        import().unwrap();
+        assert_eq!(region(process, buffer), "Smem");
     });
 }
 
@@ -88,6 +126,44 @@ fn access_by_the_cpu_waits_for_the_gpu() {
             assert_eq!(reader.unwrap().wait(), Ok(3), "{}", driver.name());
         });
     }
+}
+
+/// The core waits too when an access begins, but not when it ends.
+#[test]
+fn the_end_of_an_access_waits_under_the_lock_and_a_signal_leaves_nothing_pinned() {
+    clean(LockingPolicy::P2, ShmemLocking::C, |kernel, process| {
+        let (i915, handle, buffer) = export(process, Driver::I915).unwrap();
+        let engine = kernel.i915_engine(Driver::I915).unwrap();
+        process.sync_start(buffer, DMA_BUF_SYNC_RW).unwrap();
+        engine.pause();
+        process.i915_execbuffer(i915, &[writes(handle)], Some(3)).unwrap();
+        let end = || process.sync_end(buffer, DMA_BUF_SYNC_RW);
+        // The first wait is for the lock.
+        assert_eq!(inject(Plan::interrupt(2), end).0, Err(Errno::EINTR));
+        engine.go_on();
+        kernel.settle();
+        assert_eq!(end(), Ok(()));
+        assert_eq!(shrink(kernel), 64);
+    });
+}
+
+/// So that nobody who needs the lock has to wait for the device as well.
+#[test]
+fn a_call_that_has_to_wait_for_a_device_does_so_before_it_takes_the_lock() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let takers = takers("reservation_ww_class_mutex", |process| {
+        let (vgem, exported, buffer) = export(process, Driver::Vgem)?;
+        let i915 = process.open(Driver::I915)?;
+        let import = process.prime_fd_to_handle(i915, buffer)?;
+        let fence = process.vgem_fence_attach(vgem, exported, true)?;
+        let set_domain = || process.i915_set_domain(i915, import, true);
+        assert_eq!(inject(Plan::interrupt(1), set_domain).0, Err(Errno::EINTR));
+        process.vgem_fence_signal(vgem, fence)?;
+        set_domain()
+    });
+    assert_eq!(takers.iter().filter(|function| **function == "prepare").count(), 1, "{takers:?}");
 }
 
 #[test]
@@ -124,8 +200,7 @@ fn an_import_is_mapped_when_it_is_needed_and_given_back_when_memory_is_short() {
             process.i915_execbuffer(i915, &[writes(import)], Some(4)).unwrap();
             kernel.settle();
             assert_eq!(tables(), 1);
-            let freed = kernel.kthread(|core| kswapd(core, usize::MAX));
-            assert_eq!(freed, 64, "its pages are the exporter's; the table is kept there");
+            assert_eq!(shrink(kernel), 64, "its pages are the exporter's; the table is kept there");
             let offset = process.i915_gem_mmap_offset(i915, import, MmapType::Gtt).unwrap();
             let address = process.mmap(i915, LEN, offset, MapFlags::SHARED).unwrap();
             assert_eq!(process.read_byte(address + PAGE), Ok(4), "and had again");
@@ -142,15 +217,138 @@ fn what_is_shrunk_keeps_its_content_and_what_is_pinned_or_locked_is_left_alone()
         process.i915_execbuffer(i915, &[writes(handle), writes(other)], Some(7)).unwrap();
         kernel.settle();
         let vgem = process.open(Driver::Vgem).unwrap();
-        process.prime_fd_to_handle(vgem, buffer).unwrap();
-        let shrink = || kernel.kthread(|core| kswapd(core, usize::MAX));
-        assert_eq!(shrink(), 64, "the one that nobody else has");
-        assert_eq!(shrink(), 0);
+        let import = process.prime_fd_to_handle(vgem, buffer).unwrap();
+        assert_eq!(shrink(kernel), 64, "the one that nobody else has");
+        assert_eq!(shrink(kernel), 0);
         let offset = process.i915_gem_mmap_offset(i915, other, MmapType::Wb).unwrap();
         let address = process.mmap(i915, LEN, offset, MapFlags::SHARED).unwrap();
         assert_eq!(process.read_byte(address), Ok(7));
-        assert_eq!((shrink(), process.mapped_pages()), (64, 0), "the mapping faults again");
+        assert_eq!((shrink(kernel), process.mapped_pages()), (64, 0), "the mapping faults again");
         assert_eq!(process.read_byte(address + PAGE), Ok(7));
+        process.gem_close(vgem, import).unwrap();
+        assert_eq!(shrink(kernel), 128, "both");
+    });
+}
+
+/// A heap makes its devices' views current when the CPU looks; whoever gave the mapping back has none.
+#[test]
+fn an_import_that_was_shrunk_is_no_view_any_more() {
+    for heap in [Driver::SystemHeap, Driver::CmaHeap] {
+        clean(LockingPolicy::P2, ShmemLocking::C, |kernel, process| {
+            let heap = process.open(heap).unwrap();
+            let buffer = process.dma_heap_alloc(heap, LEN as usize).unwrap();
+            let i915 = process.open(Driver::I915).unwrap();
+            let import = process.prime_fd_to_handle(i915, buffer).unwrap();
+            process.i915_execbuffer(i915, &[writes(import)], Some(1)).unwrap();
+            kernel.settle();
+            let syncs = || {
+                process.sync_start(buffer, DMA_BUF_SYNC_RW).unwrap();
+                attached_syncs(&dma_buf(process, buffer)).unwrap()
+            };
+            assert_eq!(syncs(), [1]);
+            assert_eq!(shrink(kernel), 64);
+            assert_eq!(syncs(), [1], "attached only");
+        });
+    }
+}
+
+#[test]
+fn reclaim_only_tries_the_mutex_of_the_addresses() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let taken = taken("&vm->mutex", |kernel, process| {
+        let (i915, handle) = create(process, Driver::I915)?;
+        process.i915_execbuffer(i915, &[writes(handle)], Some(1))?;
+        kernel.settle();
+        assert_eq!(shrink(kernel), 64);
+        Ok(())
+    });
+    let of_reclaim = taken.iter().filter(|event| event.site.function == Some("i915_vma_try_unbind"));
+    let tries: Vec<_> = of_reclaim.map(|event| event.op).collect();
+    assert!(matches!(tries[..], [RecordedOp::Acquire { how }] if how.trylock), "{tries:?}");
+}
+
+/// An object of the driver's own and an import, with each wait and each allocation of `call` failing in turn: whatever it
+/// is told, all pages can be given back afterwards.
+fn leaves_nothing_pinned(call: impl Fn(&Kernel, &Process, Fd, [Handle; 2]) -> Result) {
+    let once = |plan| {
+        let mut outcome = None;
+        let (reports, _) = found_with_warnings(LockingPolicy::P2, ShmemLocking::C, |kernel, process| {
+            let (i915, own) = create(process, Driver::I915).unwrap();
+            let (_, _, foreign) = export(process, Driver::Tegra).unwrap();
+            let import = process.prime_fd_to_handle(i915, foreign).unwrap();
+            let tables = kernel.live().count("sg_table");
+            outcome = Some(inject(plan, || call(kernel, process, i915, [own, import])));
+            kernel.settle();
+            shrink(kernel);
+            assert_eq!(kernel.live().count("sg_table"), tables, "{plan:?}");
+        });
+        assert!(reports.is_empty(), "{plan:?}: {}", reports[0]);
+        outcome.expect("it ran")
+    };
+    let (result, seen) = once(Plan::NONE);
+    assert_eq!(result, Ok(()));
+    (1..=seen.interruptible).for_each(|n| assert_eq!(once(Plan::interrupt(n)).0, Err(Errno::EINTR)));
+    (1..=seen.allocations).for_each(|n| assert_eq!(once(Plan::allocation(n)).0, Err(Errno::ENOMEM)));
+}
+
+#[test]
+fn work_that_fails_leaves_nothing_pinned() {
+    leaves_nothing_pinned(|_, process, i915, objects| {
+        process.i915_execbuffer(i915, &objects.map(writes), Some(1))
+    });
+}
+
+#[test]
+fn a_look_that_fails_leaves_nothing_pinned() {
+    leaves_nothing_pinned(|_, process, i915, objects| {
+        let heap = process.open(Driver::SystemHeap)?;
+        let memory = process.dma_heap_alloc(heap, PAGE as usize)?;
+        let address = process.mmap(memory, PAGE, 0, MapFlags::SHARED)?;
+        objects.into_iter().try_for_each(|handle| {
+            process.i915_set_domain(i915, handle, true)?;
+            process.i915_pread(i915, I915Bytes { handle, offset: 0, address, len: 8 })
+        })
+    });
+}
+
+#[test]
+fn what_cannot_be_mapped_for_the_kernel_is_not_pinned() {
+    leaves_nothing_pinned(|kernel, process, i915, [own, _]| {
+        let buffer = process.prime_handle_to_fd(i915, own, 2)?;
+        let buf = dma_buf(process, buffer);
+        kernel.kthread(|_| dma_buf_vmap_unlocked(&buf).map(|map| dma_buf_vunmap_unlocked(&buf, &map)))
+    });
+}
+
+/// The older context has the second object throughout, so the younger one, which has the first, has to give that back
+/// and wait.
+#[test]
+fn a_signal_after_a_back_off_leaves_nothing_behind() {
+    clean(LockingPolicy::P2, ShmemLocking::C, |kernel, process| {
+        let (i915, handle, buffer) = export(process, Driver::I915).unwrap();
+        let first = process.mode_create_dumb(i915, 256, 256, 32).unwrap();
+        let buf = dma_buf(process, buffer);
+        let locked = Arc::new(Barrier::new(2));
+        let theirs = locked.clone();
+        let task = process.spawn(move |task| {
+            theirs.wait();
+            let work = || task.i915_execbuffer(i915, &[writes(first), writes(handle)], Some(1));
+            // The first two waits are for the two locks, the third is for the second one again.
+            inject(Plan::interrupt(3), work).0
+        });
+        let interrupted = kernel.kthread(|_| {
+            let ctx = WwAcquireCtx::init(&RESERVATION_WW_CLASS);
+            dma_resv_lock_ctx(buf.resv(), &ctx).unwrap();
+            locked.wait();
+            let interrupted = task.unwrap().wait();
+            dma_resv_unlock(buf.resv());
+            ctx.fini();
+            interrupted
+        });
+        assert_eq!(interrupted, Err(Errno::EINTR));
+        process.i915_execbuffer(i915, &[writes(first), writes(handle)], Some(2)).unwrap();
     });
 }
 
