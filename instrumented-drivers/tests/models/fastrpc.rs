@@ -63,6 +63,21 @@ fn a_device_is_attached_and_detached_under_the_buffers_mutex() {
 }
 
 #[test]
+fn a_sessions_maps_are_looked_at_and_changed_under_its_lock() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let taken = takers("&fl->lock", |process| {
+        let (session, buffer) = buffer(process)?;
+        process.fastrpc_mem_map(session, buffer)
+    });
+    let call = ["fastrpc_context_alloc", "fastrpc_internal_invoke"];
+    let maps = taken.into_iter().filter(|function| !call.contains(function)).collect::<Vec<_>>();
+    let end = ["fastrpc_device_release", "fastrpc_free_map"];
+    assert_eq!(maps, [&["fastrpc_map_lookup", "fastrpc_map_create"][..], &end].concat());
+}
+
+#[test]
 fn a_call_finds_the_map_of_the_session_and_makes_one_for_itself_only_if_there_is_none() {
     clean(LockingPolicy::P2, ShmemLocking::C, |kernel, process| {
         let (session, buffer) = buffer(process).unwrap();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Fences on buffers: poll, sync files, bracketing of CPU access, vgem's fences and their timer.
 
-use crate::common::{clean, create, export, sound};
+use crate::common::{clean, create, export, sound, takers};
 use instrumented_drivers::dma_buf::access::dma_buf_debug_show;
 use instrumented_drivers::dma_buf::ioctl::{DMA_BUF_SYNC_READ, DMA_BUF_SYNC_RW, DMA_BUF_SYNC_WRITE};
 use instrumented_drivers::drm::prime::DRM_RDWR;
@@ -65,6 +65,21 @@ fn the_timer_signals_what_the_program_forgets() {
         process.close(dev).unwrap();
         assert_eq!(process.poll(buffer, BOTH()), Ok(BOTH()));
     });
+}
+
+#[test]
+fn the_lists_of_fences_and_timelines_change_under_their_locks() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let of_a_file = takers("&vfile->fence_mutex", |process| {
+        let (dev, handle) = create(process, Driver::Vgem)?;
+        let fence = process.vgem_fence_attach(dev, handle, true)?;
+        process.vgem_fence_signal(dev, fence)
+    });
+    assert_eq!(of_a_file, ["vgem_fence_attach_ioctl", "vgem_fence_signal_ioctl"]);
+    let of_all = takers("sync_timeline_list_lock", |process| process.sw_sync_open().map(drop));
+    assert_eq!(of_all, ["sync_timeline_debug_add"]);
 }
 
 #[test]

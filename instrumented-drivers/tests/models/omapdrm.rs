@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A display that pins scattered pages, and the two orders of its object lock and the reservation lock.
 
-use crate::common::{LEN, PAGE, clean, create, export, found, survives_everything};
+use crate::common::{LEN, PAGE, clean, create, export, found, survives_everything, takers};
 use instrumented_drivers::dma_buf::ioctl::DMA_BUF_SYNC_RW;
 use instrumented_drivers::drm::omapdrm::{OMAP_BO_CACHED, OMAP_BO_TILED, OMAP_BO_WC};
 use instrumented_drivers::drm::prime::DRM_RDWR;
@@ -89,6 +89,17 @@ fn an_object_is_pinned_while_another_device_has_it_mapped() {
         process.gem_close(omap, handle).unwrap();
         assert_eq!(process.read_byte(address), Ok(9), "the mapping keeps it");
     });
+}
+
+#[test]
+fn an_object_is_listed_pinned_and_given_back_under_their_locks() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let life = |process: &Process| exports(process).map(drop);
+    assert_eq!(takers("&priv->list_lock", life), ["omap_gem_new", "omap_gem_free_object"]);
+    let own = ["omap_gem_pin", "omap_gem_get_sg", "omap_gem_unpin", "omap_gem_free_object"];
+    assert_eq!(takers("&omap_obj->lock", life), own);
 }
 
 #[test]

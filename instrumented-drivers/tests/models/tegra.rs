@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Buffers whose reservation lock is not their object's, and mappings that a display keeps.
 
-use crate::common::{LEN, PAGE, clean, create, export, survives_everything};
+use crate::common::{LEN, PAGE, clean, create, export, survives_everything, takers};
 use instrumented_drivers::dma_buf::DmaBuf;
 use instrumented_drivers::dma_buf::access::{dma_buf_vmap_unlocked, dma_buf_vunmap_unlocked};
 use instrumented_drivers::dma_buf::ioctl::DMA_BUF_SYNC_RW;
@@ -136,6 +136,22 @@ fn the_locks_of_a_cache_and_of_a_file_are_outside_the_reservation_lock() {
     for leaf in ["&tegra->mm_lock", "&bo->lock"] {
         assert!(!known.iter().any(|(a, b)| a == leaf && b != "fs_reclaim"), "{leaf}");
     }
+}
+
+#[test]
+fn a_mapping_is_kept_and_given_up_under_the_locks_of_its_lists() {
+    if !lockdep::ENABLED {
+        return;
+    }
+    let show = |process: &Process| {
+        let (tegra, handle) = create(process, Driver::Tegra)?;
+        process.tegra_flip(tegra, Some(handle))?;
+        process.tegra_flip(tegra, None)?;
+        process.gem_close(tegra, handle)
+    };
+    // Its user gives it up first, then the object's end does.
+    assert_eq!(takers("&cache->lock", show), ["host1x_bo_pin", "host1x_bo_unpin", "host1x_bo_unpin"]);
+    assert_eq!(takers("&bo->lock", show), ["host1x_bo_pin", "__host1x_bo_unpin"]);
 }
 
 #[test]
