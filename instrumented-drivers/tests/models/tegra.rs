@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Buffers whose reservation lock is not their object's, and mappings that a display keeps.
 
+use std::sync::Arc;
+
 use crate::common::{LEN, PAGE, clean, create, export, survives_everything, takers};
 use instrumented_drivers::dma_buf::DmaBuf;
 use instrumented_drivers::dma_buf::access::{dma_buf_vmap_unlocked, dma_buf_vunmap_unlocked};
@@ -11,15 +13,23 @@ use instrumented_drivers::policy::{LockingPolicy, ShmemLocking};
 use instrumented_drivers::user::{Driver, Kernel, Process};
 use lockdep::Validator;
 
+/// How many have this reservation lock tells who shares it.
 #[test]
 fn the_buffer_has_a_reservation_lock_of_its_own_and_so_has_an_import() {
     clean(LockingPolicy::P2, ShmemLocking::C, |_, process| {
+        let holders = |fd| {
+            let buf = DmaBuf::of(&process.peek(fd).unwrap()).unwrap();
+            Arc::strong_count(buf.resv())
+        };
         let (_, _, tegra) = export(process, Driver::Tegra).unwrap();
-        let (_, _, omap) = export(process, Driver::Omapdrm).unwrap();
-        let resv = |fd| DmaBuf::of(&process.peek(fd).unwrap()).unwrap().resv().clone();
-        // An object that shares its lock with its buffer gives the buffer this one; tegra's is nobody else's.
-        assert_eq!(std::sync::Arc::strong_count(&resv(tegra)), 2, "the buffer's and this one");
-        assert!(std::sync::Arc::strong_count(&resv(omap)) > 2);
+        let (_, _, foreign) = export(process, Driver::Vgem).unwrap();
+        assert_eq!((holders(tegra), holders(foreign)), (1, 2), "vgem's is its object's, too");
+        for (driver, more) in [(Driver::Tegra, 0), (Driver::Omapdrm, 0), (Driver::Vkms, 1)] {
+            let before = holders(foreign);
+            let device = process.open(driver).unwrap();
+            process.prime_fd_to_handle(device, foreign).unwrap();
+            assert_eq!(holders(foreign) - before, more, "{}", driver.name());
+        }
     });
 }
 
