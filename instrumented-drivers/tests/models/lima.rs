@@ -118,9 +118,10 @@ fn memory_that_runs_out_while_a_heap_grows_fails_the_job_and_the_next_one_can_go
                 let result = |frame| {
                     let job = LimaSubmit { out_sync: Some(done), ..gpu.job(Pipe::Gp, frame, &[heap]) };
                     process.lima_gem_submit(gpu.fd, &job).unwrap();
-                    let result = process.syncobj_wait(gpu.fd, done).unwrap();
                     kernel.settle();
-                    result
+                    let over = process.lima_gem_wait(gpu.fd, heap, true, WaitTimeout::Now);
+                    assert_eq!(over, Ok(()), "allocation {allocation}");
+                    process.syncobj_wait(gpu.fd, done).unwrap()
                 };
                 let tables = kernel.live().count("sg_table");
                 kernel.lima().unwrap().fail_next_growth(allocation);
