@@ -51,6 +51,43 @@ fn a_chain_of_100_000_locks_taken_back_to_front_is_learned_and_closed() {
     engine.check_invariants();
 }
 
+/// The graph on which an order that is kept by searching all between two places breaks down (`benches/learning.rs`,
+/// "local any": there 136 classes were looked at for each dependency, and 82 more in searches for cycles).
+#[test]
+fn a_deep_order_that_is_learned_against_the_numbers_costs_few_steps_for_each_dependency() {
+    const CLASSES: u32 = 10_000;
+    const DEPENDENCIES: u64 = 50_000;
+    let mut engine = Engine::new();
+    let mut locks: Vec<_> = (0..CLASSES).map(|i| taking(&mut engine, &format!("l{i}"))).collect();
+    let mut state = 1u64;
+    let mut below = |limit: u32| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        u32::try_from((state >> 33) % u64::from(limit)).unwrap() as usize
+    };
+    for i in (1..CLASSES).rev() {
+        locks.swap(i as usize, below(i + 1));
+    }
+    let mut task = Task::new(TaskId(0), "task".into(), 7);
+    let mut most = 0;
+    while (engine.graph().edges().len() as u64) < DEPENDENCIES {
+        let first = below(CLASSES - 101);
+        let second = first + 1 + below(100);
+        let before = engine.graph().counters().moved;
+        for lock in [locks[first], locks[second]] {
+            assert!(engine.step(&mut task, Event::Acquire(lock)).findings.is_empty());
+        }
+        for lock in [locks[second], locks[first]] {
+            engine.step(&mut task, Event::Release { instance: lock.instance, place: Place::Unknown });
+        }
+        most = most.max(engine.graph().counters().moved - before);
+    }
+    let counters = engine.graph().counters();
+    assert_eq!((counters.searches, counters.visited), (0, 0), "the order knows that there is no cycle");
+    assert!(counters.moved <= 8 * DEPENDENCIES, "{counters:?}");
+    assert!(most <= 2 * u64::from(CLASSES), "{most} steps for one");
+    engine.check_invariants();
+}
+
 #[test]
 fn what_is_only_waited_for_is_not_held_when_an_interrupt_comes() {
     let mut engine = Engine::new();

@@ -272,7 +272,7 @@ pub struct SearchCounters {
     pub searches: u64,
     /// States (class, how it was reached) taken off the queue.
     pub visited: u64,
-    /// Classes looked at to keep the topological order.
+    /// To keep the topological order: dependencies followed, and classes that were given another place.
     pub moved: u64,
 }
 
@@ -282,13 +282,19 @@ struct Lists<'a> {
     predecessors: &'a [Vec<Neighbour>],
 }
 
+/// The classes next to one. A class that is in no dependency yet has no list.
+fn classes_next_to(class: ClassId, lists: &[Vec<Neighbour>]) -> impl ExactSizeIterator<Item = ClassId> {
+    let list = lists.get(class.index()).map_or(&[][..], Vec::as_slice);
+    list.iter().map(|neighbour| neighbour.class)
+}
+
 impl topology::Neighbours for Lists<'_> {
-    fn after(&self, class: ClassId) -> impl Iterator<Item = ClassId> {
-        self.successors[class.index()].iter().map(|neighbour| neighbour.class)
+    fn after(&self, class: ClassId) -> impl ExactSizeIterator<Item = ClassId> {
+        classes_next_to(class, self.successors)
     }
 
-    fn before(&self, class: ClassId) -> impl Iterator<Item = ClassId> {
-        self.predecessors[class.index()].iter().map(|neighbour| neighbour.class)
+    fn before(&self, class: ClassId) -> impl ExactSizeIterator<Item = ClassId> {
+        classes_next_to(class, self.predecessors)
     }
 }
 
@@ -405,14 +411,24 @@ impl Graph {
     /// The classes directly after (or before) one, with repeats.
     pub(super) fn adjacent(&self, class: ClassId, forward: bool) -> impl Iterator<Item = ClassId> {
         let direction = if forward { Direction::Forward } else { Direction::Backward };
-        let list = self.neighbours(direction).get(class.index()).map_or(&[][..], Vec::as_slice);
-        list.iter().map(|neighbour| neighbour.class)
+        classes_next_to(class, self.neighbours(direction))
     }
 
     /// Search effort so far.
     #[must_use]
     pub fn counters(&self) -> SearchCounters {
         self.counters
+    }
+
+    /// False if there is surely no way along the dependencies from one class to the other.
+    fn may_lead(&mut self, from: ClassId, to: ClassId) -> bool {
+        if self.topology.rules_out(from, to) {
+            return false;
+        }
+        // Cheaper than the search, and often it says that there is no need for one.
+        let lists = Lists { successors: &self.successors, predecessors: &self.predecessors };
+        self.counters.moved += self.topology.put_before(to, from, &lists) as u64;
+        !self.topology.rules_out(from, to)
     }
 
     /// A shortest strong path from a lock that is waited for to a lock that is held: the path that, together with
@@ -423,7 +439,7 @@ impl Graph {
         waited_for: ClassId,
         strength: Strength,
     ) -> Option<Vec<EdgeId>> {
-        if self.topology.rules_out(waited_for, held) {
+        if !self.may_lead(waited_for, held) {
             return None;
         }
         let start = Arrived { class: waited_for, via: Via::Wait(strength.wait) };
@@ -478,7 +494,7 @@ impl Graph {
         strength: Strength,
         guards: &[ClassId],
     ) -> Option<Vec<EdgeId>> {
-        if self.topology.rules_out(waited_for, held) {
+        if !self.may_lead(waited_for, held) {
             return None;
         }
         self.counters.searches += 1;

@@ -35,6 +35,7 @@ pub mod check;
 pub mod class;
 pub mod graph;
 pub mod instances;
+mod line;
 mod order;
 pub mod sight;
 mod stats;
