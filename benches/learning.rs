@@ -8,36 +8,14 @@
 //!
 //! An argument `--quick` leaves the large graphs out; criterion's other arguments mean nothing here.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::time::Duration;
 
 use lockdep::engine::{ClassDef, Engine, Task};
 use lockdep::event::{Acquisition, Event, Place};
 use lockdep::ids::{ClassId, Instance, TaskId};
-
-/// Counts the bytes in use.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: hands everything through to the system's allocator; the counter owns nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A graph that takes longer than this is left unfinished.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -89,11 +67,11 @@ fn acquire(engine: &mut Engine, task: &mut Task, class: ClassId) {
 
 fn measure(shape: Shape) {
     let mut numbers = Numbers(1);
-    let before = IN_USE.load(Ordering::Relaxed);
+    let before = counting::in_use();
     let mut engine = Engine::new();
     let mut ids: Vec<ClassId> =
         (0..shape.classes).map(|n| engine.register(ClassDef::named(&format!("class{n}")))).collect();
-    let for_classes = IN_USE.load(Ordering::Relaxed) - before;
+    let for_classes = counting::in_use() - before;
     if !shape.along {
         for i in (1..ids.len()).rev() {
             let j = numbers.below(u32::try_from(i + 1).expect("small")) as usize;
@@ -103,7 +81,7 @@ fn measure(shape: Shape) {
     let mut task = Task::new(TaskId(1), "bench".into(), 0);
     let mut times: Vec<Duration> = Vec::with_capacity(shape.dependencies as usize);
     let begin = now();
-    let before = IN_USE.load(Ordering::Relaxed);
+    let before = counting::in_use();
     while times.len() < shape.dependencies as usize && now() - begin < LONGEST {
         let first = numbers.below(shape.classes - 1);
         let second = first + 1 + numbers.below((shape.classes - 1 - first).min(shape.span));
@@ -121,7 +99,7 @@ fn measure(shape: Shape) {
             times.push(time);
         }
     }
-    let for_dependencies = IN_USE.load(Ordering::Relaxed) - before;
+    let for_dependencies = counting::in_use() - before;
     times.sort_unstable();
     let done = times.len();
     let at = |part: f64| times[((done - 1) as f64 * part) as usize].as_nanos() as f64 / 1000.0;
