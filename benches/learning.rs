@@ -6,6 +6,9 @@
 //! paths of thousands of classes); the classes are first used along the order, or in any sequence. Times are per
 //! dependency, the two acquisitions and releases included. The memory is all that the engine holds.
 //!
+//! What stacks cost is measured through the lock types, for each setting: one order of many classes is learned, and then taken
+//! once more.
+//!
 //! An argument `--quick` leaves the large graphs out; criterion's other arguments mean nothing here.
 
 #[path = "common/counting.rs"]
@@ -16,6 +19,8 @@ use std::time::Duration;
 use lockdep::engine::{ClassDef, Engine, Task};
 use lockdep::event::{Acquisition, Event, Place};
 use lockdep::ids::{ClassId, Instance, TaskId};
+use lockdep::sync::Mutex;
+use lockdep::{LockClass, Stacks, Validator};
 
 /// A graph that takes longer than this is left unfinished.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -119,6 +124,34 @@ fn measure(shape: Shape) {
     );
 }
 
+/// The classes of the locks that are taken with stacks.
+static CLASSES: [LockClass; 1000] = [const { LockClass::new("bench") }; 1000];
+
+fn measure_stacks(name: &str, stacks: Stacks) {
+    const NESTS: usize = 10_000;
+    let locks: Vec<Mutex<()>> = CLASSES.iter().map(|class| Mutex::with_class(class, ())).collect();
+    let mut numbers = Numbers(1);
+    let pairs: Vec<(usize, usize)> = (0..NESTS)
+        .map(|_| {
+            let first = numbers.below(999);
+            (first as usize, (first + 1 + numbers.below(999 - first)) as usize)
+        })
+        .collect();
+    let validator = Validator::builder().stacks(stacks).build();
+    let time = |pairs: &[(usize, usize)], rounds: usize| {
+        let start = now();
+        for (outer, inner) in std::iter::repeat_n(pairs, rounds).flatten() {
+            let _outer = locks[*outer].lock();
+            drop(locks[*inner].lock());
+        }
+        (now() - start).as_nanos() as f64 / (pairs.len() * rounds) as f64 / 1000.0
+    };
+    // Of the known ones as many as a thread remembers.
+    let (learning, known) = validator.scope(|| (time(&pairs, 1), time(&pairs[..100], 1000)));
+    let stats = validator.stats();
+    println!("{name:<9}  {learning:>12.2} {known:>12.3}  {:>12} {:>8}", stats.dependencies, stats.stacks);
+}
+
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
     println!(
@@ -133,5 +166,10 @@ fn main() {
                 measure(Shape { classes, dependencies, span, along });
             }
         }
+    }
+    println!();
+    println!("stacks     new, µs/nest  known, µs/nest  dependencies  stacks");
+    for (name, stacks) in [("off", Stacks::Off), ("new-edges", Stacks::NewEdges), ("full", Stacks::Full)] {
+        measure_stacks(name, stacks);
     }
 }

@@ -22,4 +22,7 @@ pub enum Stacks {
     /// At each new dependency, where a class is first taken in or with a kind of context, and at findings.
     #[default]
     NewEdges,
+    /// The same, and at every acquisition for as long as the lock is held: a report then shows how each held lock, and the
+    /// earlier lock of each dependency, was come by. No acquisition is on the fast path.
+    Full,
 }

@@ -129,6 +129,13 @@ fn the_variable_decides_what_the_global_validator_does() {
     assert!(stderr(&typo).contains("LOCKDEP=wran: not one of panic, warn, off"), "{}", stderr(&typo));
     let no_stacks = play(test, "abba", &[("LOCKDEP", "warn"), ("LOCKDEP_STACKS", "off")]);
     assert!(!stderr(&no_stacks).contains("stack of"), "{}", stderr(&no_stacks));
+    let frames = |setting| {
+        let text = stderr(&play(test, "abba", &[("LOCKDEP", "warn"), ("LOCKDEP_STACKS", setting)]));
+        assert_eq!(text.contains("not one of off, new-edges, full"), setting == "ful", "{text}");
+        text.matches("traps::").count()
+    };
+    assert_eq!(frames("new-edges"), frames("ful"));
+    assert!(frames("full") > frames("new-edges"));
 }
 
 #[test]

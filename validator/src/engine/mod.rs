@@ -456,6 +456,7 @@ impl Engine {
             trylock: held.bits.trylock(),
             site: held.place.into(),
             task: task.name.clone(),
+            stack: None,
         }
     }
 

@@ -30,7 +30,7 @@ impl Report {
 }
 
 fn acquired(acquired: &Acquired) -> Value {
-    json!({
+    let mut value = json!({
         "class": acquired.lock.class,
         "instance": format!("{:#x}", acquired.lock.instance.0),
         "usage": acquired.lock.usage,
@@ -39,7 +39,12 @@ fn acquired(acquired: &Acquired) -> Value {
         "function": acquired.site.function,
         "place": acquired.site.place.to_string(),
         "task": &*acquired.task,
-    })
+    });
+    // Not there in most settings, and it would be in every lock.
+    if let Some(frames) = &acquired.stack {
+        value["stack"] = stack(frames);
+    }
+    value
 }
 
 fn edge(edge: &Edge) -> Value {

@@ -225,6 +225,8 @@ pub struct Acquired {
     pub site: Site,
     /// The thread's name.
     pub task: Arc<str>,
+    /// The stack there, of a lock that was held: only with [`Stacks::Full`](crate::Stacks::Full).
+    pub stack: Option<Arc<Stack>>,
 }
 
 /// One dependency of a cycle or path: `to` was taken while `from` was held.

@@ -136,6 +136,9 @@ fn chain(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             } else {
                 writeln!(f, "     {} taken for {} at {}", end.lock.class, how(end), end.site)?;
             }
+            if let Some(stack) = &end.stack {
+                frames(f, stack, "       ")?;
+            }
         }
         if let (Some(stack), false) = (&edge.stack, edge.new) {
             frames(f, stack, "       ")?;
@@ -177,6 +180,9 @@ fn held(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
     for (i, acquired) in report.held.iter().enumerate() {
         writeln!(f, " #{i}: {}", Line(acquired))?;
+        if let Some(stack) = &acquired.stack {
+            frames(f, stack, "     ")?;
+        }
     }
     Ok(())
 }

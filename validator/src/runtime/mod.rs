@@ -503,7 +503,7 @@ impl fmt::Debug for Validator {
 ///
 /// The environment variable `LOCKDEP` says what it does with a finding: `panic` (the default: print it, then
 /// panic where it was made), `warn` (print it and go on), `off` (watch nothing). `LOCKDEP_STACKS` is `new-edges`
-/// (the default) or `off`, `LOCKDEP_SOURCES` is `on` (the default: print the source lines of a finding's places, if the
+/// (the default), `off` or `full` (see [`Stacks`]), `LOCKDEP_SOURCES` is `on` (the default: print the source lines of a finding's places, if the
 /// files are at hand) or `off`.
 #[must_use]
 pub fn global() -> &'static Validator {
@@ -518,9 +518,16 @@ pub fn global() -> &'static Validator {
                 Validator::builder().print(true).panic_on(PanicOn::Finding)
             }
         };
-        let stacks = match std::env::var("LOCKDEP_STACKS").as_deref() {
-            Ok("off") => Stacks::Off,
-            _ => Stacks::NewEdges,
+        let stacks = match std::env::var("LOCKDEP_STACKS").unwrap_or_default().as_str() {
+            "" | "new-edges" => Stacks::NewEdges,
+            "off" => Stacks::Off,
+            "full" => Stacks::Full,
+            other => {
+                eprintln!(
+                    "lockdep: LOCKDEP_STACKS={other}: not one of off, new-edges, full; taking new-edges"
+                );
+                Stacks::NewEdges
+            }
         };
         let sources = std::env::var("LOCKDEP_SOURCES").as_deref() != Ok("off");
         builder.stacks(stacks).sources(sources).build()

@@ -14,6 +14,7 @@ use super::contention;
 use super::fork::Pass;
 use super::known::{enabling_key, objects_key};
 pub(crate) use super::sink::Verdict;
+use super::stack::Traced;
 use super::thread::{Current, Thread};
 use super::{CleanChain, Inner, RecordedOp, Seen, VALIDATORS};
 use crate::engine::task::{ChainKey, Task, mix};
@@ -38,7 +39,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     let mut entered = Thread::enter()?;
     let (thread, records) = (entered.thread(), entered.records());
     let gate = Pass::new();
-    let Current { validator, task, holdings, .. } = entered.current();
+    let Current { validator, task, holdings, traced, .. } = entered.current();
     if !how.sync && !task.holds(map.instance()) {
         holdings.extend(map.begin_to_hold().map(|holding| (map.instance(), holding)));
     }
@@ -79,6 +80,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         let entry = HeldLock::new(task.key, acq.instance, acq.lock, bits, place);
         let (nest, merged) = (acq.nest.unwrap_or(entry.nest), task.merges(bits));
         task.push(HeldLock { nest, merged, ..entry }, key);
+        validator.trace(traced, acq.instance);
         return None;
     }
     let outcome = validator.engine.lock().step(task, Event::Acquire(acq));
@@ -92,7 +94,11 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         (false, _) => {}
     }
     drop(gate);
-    deliver(&validator, outcome)
+    let verdict = deliver(&validator, outcome, traced);
+    if !acq.sync {
+        validator.trace(traced, acq.instance);
+    }
+    verdict
 }
 
 /// A lock goes away.
@@ -156,7 +162,10 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
     if Thread::measures() {
         contention::released(entered.current(), instance);
     }
-    let Current { validator, task, .. } = entered.current();
+    let Current { validator, task, traced, .. } = entered.current();
+    if let Some(at) = traced.iter().rposition(|(held, _)| *held == instance) {
+        traced.remove(at);
+    }
     let validator = validator.clone();
     if records {
         let class = validator.class_of(map, 0);
@@ -180,7 +189,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         let (validator, task) = binding_of(current, instance);
         let outcome = validator.engine.lock().step(task, Event::Release { instance, place });
         drop(gate);
-        return deliver(&validator, outcome);
+        return deliver(&validator, outcome, &entered.current().traced);
     }
     let now = Seen::now(task);
     if free && task.take_out_if(instance, |key| validator.is_clean(thread, now, key)) {
@@ -196,7 +205,7 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         }
     }
     drop(gate);
-    deliver(&validator, outcome)
+    deliver(&validator, outcome, &entered.current().traced)
 }
 
 /// True if this thread holds the lock, under whatever binding.
@@ -254,7 +263,7 @@ pub(crate) fn event_at(
     }
     let outcome = validator.engine.lock().step(task, event);
     drop(gate);
-    deliver(&validator, outcome)
+    deliver(&validator, outcome, &entered.current().traced)
 }
 
 /// A lock goes away while this thread holds some. If it is one of these (it may have been moved since), that is a
@@ -277,7 +286,7 @@ pub(crate) fn dropped_while_held(lock: LockId) -> Option<Verdict> {
     }
     drop(engine);
     drop(gate);
-    deliver(&validator, outcome)
+    deliver(&validator, outcome, &entered.current().traced)
 }
 
 /// What a recording shows of an event that is neither an acquisition nor a release.
@@ -316,7 +325,7 @@ pub(crate) fn task_event(event: Event) -> Option<Verdict> {
         thread.remember(key);
     }
     drop(gate);
-    deliver(&validator, outcome)
+    deliver(&validator, outcome, &entered.current().traced)
 }
 
 /// A class on the heap goes away, of which this many locks are held: every validator forgets it.
@@ -351,7 +360,7 @@ pub(crate) fn unregister(address: usize, held: u32, place: Place) -> Option<Verd
         validator.chains.clear();
     }
     drop(gate);
-    own.and_then(|(validator, outcome)| deliver(&validator, outcome))
+    own.and_then(|(validator, outcome)| deliver(&validator, outcome, &Vec::new()))
 }
 
 /// No lock bears this key any more, and its address may become that of another one.
@@ -387,7 +396,7 @@ pub(super) fn declare(validator: &Inner, order: &[&'static LockClass], place: Pl
     }
     drop(engine);
     drop(gate);
-    deliver(validator, all)
+    deliver(validator, all, &Vec::new())
 }
 
 /// The end of a thread: like [`task_event`] with `Exit`, but there is nobody left to panic to.
@@ -404,7 +413,7 @@ pub(super) fn thread_exit() {
     let validator = validator.clone();
     let outcome = validator.engine.lock().step(task, Event::Exit { place: Place::Unknown });
     drop(gate);
-    drop(deliver(&validator, outcome));
+    drop(deliver(&validator, outcome, &entered.current().traced));
 }
 
 /// Whether this thread holds the lock.
@@ -451,19 +460,15 @@ pub(crate) fn set_task_name(name: &str) {
 
 /// Gives what was learned a stack, completes what was found, and hands it to the sink: outside the gate, for nobody
 /// knows what a callback does, or who holds standard error.
-fn deliver(validator: &Inner, outcome: Outcome) -> Option<Verdict> {
-    let Outcome { learned, noted, findings, again, .. } = outcome;
-    let mut verdict = again.iter().find_map(|report| validator.sink.made_again(report));
-    if learned.is_empty() && noted.is_empty() && findings.is_empty() {
+fn deliver(validator: &Inner, outcome: Outcome, traced: &Traced) -> Option<Verdict> {
+    let mut verdict = outcome.again.iter().find_map(|report| validator.sink.made_again(report));
+    if outcome.learned.is_empty() && outcome.noted.is_empty() && outcome.findings.is_empty() {
         return verdict;
     }
     let gate = Pass::new();
-    let stack = validator.stacks.capture(validator.config.stacks);
-    if let Some(stack) = stack {
-        validator.engine.lock().attach_stack(&learned, &noted, stack);
-    }
-    let reports: Vec<Report> =
-        findings.into_iter().map(|finding| validator.complete(finding, stack)).collect();
+    let stack = validator.capture(&outcome, traced);
+    let complete = |finding| validator.complete(finding, stack, traced);
+    let reports: Vec<Report> = outcome.findings.into_iter().map(complete).collect();
     drop(gate);
     for report in &reports {
         let due = validator.sink.deliver(report);

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 
 use super::Inner;
 use crate::engine::usage::Fact;
-use crate::engine::{Finding, StackId};
-use crate::ids::ClassId;
+use crate::engine::{EdgeId, Finding, Outcome, StackId};
+use crate::ids::{ClassId, Instance};
 use crate::limits::STACK_FRAMES;
 use crate::places;
 use crate::report::model::{Acquired, Frame, Report, Stack};
@@ -16,17 +17,28 @@ use crate::settings::Stacks;
 
 type Frames = Arc<[usize]>;
 
-/// The captured stacks of one validator; they are never freed, as the dependencies they belong to never are.
+/// The stacks of the locks that a thread holds, if all are captured.
+pub(super) type Traced = Vec<(Instance, StackId)>;
+
+/// The captured stacks of one validator, each kept once. They are never freed, as the dependencies they belong to never are.
 #[derive(Default)]
 pub(super) struct StackTable {
-    stacks: Mutex<Vec<Frames>>,
+    stacks: Mutex<Distinct>,
+    /// How the earlier lock of a dependency was come by, if all stacks are captured.
+    held: Mutex<FxHashMap<EdgeId, StackId>>,
+}
+
+#[derive(Default)]
+struct Distinct {
+    stacks: Vec<Frames>,
+    ids: FxHashMap<Frames, StackId>,
 }
 
 impl StackTable {
     /// Captures this thread's stack. No lock is held meanwhile: unwinding may wait for the dynamic loader.
-    pub(super) fn capture(&self, when: Stacks) -> Option<StackId> {
+    fn capture(&self) -> Option<StackId> {
         // Miri cannot turn an address into a name.
-        if when == Stacks::Off || cfg!(miri) {
+        if cfg!(miri) {
             return None;
         }
         let mut frames = Vec::with_capacity(STACK_FRAMES);
@@ -34,18 +46,24 @@ impl StackTable {
             frames.push(frame.ip().addr());
             frames.len() < STACK_FRAMES
         });
-        let mut stacks = self.stacks.lock();
-        stacks.push(frames.into());
-        Some(StackId(u32::try_from(stacks.len() - 1).unwrap_or(u32::MAX)))
+        let mut distinct = self.stacks.lock();
+        if let Some(known) = distinct.ids.get(&*frames) {
+            return Some(*known);
+        }
+        let id = StackId(u32::try_from(distinct.stacks.len()).ok()?);
+        let frames: Frames = frames.into();
+        distinct.stacks.push(frames.clone());
+        distinct.ids.insert(frames, id);
+        Some(id)
     }
 
-    /// How many were captured.
+    /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.stacks.lock().len()
+        self.stacks.lock().stacks.len()
     }
 
     fn get(&self, id: StackId) -> Option<Frames> {
-        self.stacks.lock().get(id.0 as usize).cloned()
+        self.stacks.lock().stacks.get(id.0 as usize).cloned()
     }
 
     fn resolve(&self, id: StackId) -> Option<Arc<Stack>> {
@@ -80,14 +98,41 @@ fn trim(frames: Vec<Frame>) -> Vec<Frame> {
             .iter()
             .any(|word| frame.function.contains(word))
     };
-    let first = frames.iter().position(|frame| !own(frame)).unwrap_or(0);
+    // In front of ours are those of who captures, which may have lost their paths where they were inlined.
+    let ours = frames.iter().position(|frame| frame.function.starts_with(OWN[1])).unwrap_or(0);
+    let first = frames.iter().skip(ours).position(|frame| !own(frame)).map_or(0, |first| ours + first);
     let last = frames.iter().position(outer_end).unwrap_or(frames.len());
     frames.into_iter().take(last.max(first)).skip(first).collect()
 }
 
 impl Inner {
+    /// Notes the stack of an acquisition, if all are captured.
+    pub(super) fn trace(&self, traced: &mut Traced, instance: Instance) {
+        if self.config.stacks == Stacks::Full {
+            traced.extend(self.stacks.capture().map(|stack| (instance, stack)));
+        }
+    }
+
+    /// Captures the stack at which something was learned or found, and notes it with what was learned.
+    pub(super) fn capture(&self, outcome: &Outcome, traced: &Traced) -> Option<StackId> {
+        if self.config.stacks == Stacks::Off {
+            return None;
+        }
+        let stack = self.stacks.capture()?;
+        let mut engine = self.engine.lock();
+        engine.attach_stack(&outcome.learned, &outcome.noted, stack);
+        if !traced.is_empty() {
+            let of_held =
+                |edge: &EdgeId| Some((*edge, stack_of(traced, engine.graph().get(*edge)?.held.instance)?));
+            let held: Vec<_> = outcome.learned.iter().filter_map(of_held).collect();
+            drop(engine);
+            self.stacks.held.lock().extend(held);
+        }
+        Some(stack)
+    }
+
     /// Adds to a finding what only the runtime knows: stacks and function names.
-    pub(super) fn complete(&self, finding: Finding, now: Option<StackId>) -> Report {
+    pub(super) fn complete(&self, finding: Finding, now: Option<StackId>, traced: &Traced) -> Report {
         let Finding { mut report, edges, usages } = finding;
         let (ids, firsts): (Vec<Option<StackId>>, Vec<Option<StackId>>) = {
             let engine = self.engine.lock();
@@ -96,19 +141,32 @@ impl Inner {
             let firsts = usages.iter().map(first).collect();
             (edges.iter().map(|edge| engine.graph().get((*edge)?)?.stack).collect(), firsts)
         };
-        report.stack = now.and_then(|id| self.stacks.resolve(id));
+        let resolve = |id: Option<StackId>| self.stacks.resolve(id?);
+        report.stack = resolve(now);
         for (edge, id) in report.edges.iter_mut().zip(ids) {
-            edge.stack =
-                if edge.new { report.stack.clone() } else { id.and_then(|id| self.stacks.resolve(id)) };
+            edge.stack = if edge.new { report.stack.clone() } else { resolve(id) };
         }
         for (used, id) in report.usages.iter_mut().zip(firsts) {
-            used.stack = id.and_then(|id| self.stacks.resolve(id));
+            used.stack = resolve(id);
+        }
+        for (edge, id) in report.edges.iter_mut().zip(edges) {
+            let known = id.and_then(|id| self.stacks.held.lock().get(&id).copied());
+            let own = || stack_of(traced, edge.from.lock.instance).filter(|_| edge.new);
+            edge.from.stack = resolve(known.or_else(own));
+        }
+        for held in &mut report.held {
+            held.stack = resolve(stack_of(traced, held.lock.instance));
         }
         for acquired in sites(&mut report) {
             acquired.site = places::site(acquired.site.place);
         }
         report
     }
+}
+
+/// The stack of a held lock, the innermost hold of it.
+fn stack_of(traced: &Traced, instance: Instance) -> Option<StackId> {
+    traced.iter().rfind(|(held, _)| *held == instance).map(|(_, stack)| *stack)
 }
 
 fn sites(report: &mut Report) -> impl Iterator<Item = &mut Acquired> {

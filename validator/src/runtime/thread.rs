@@ -8,7 +8,7 @@
 //! so locks taken by the allocator, by a sink or by the validator's own tools are not watched and cannot recurse.
 //!
 //! The **stamp** is the epoch of the validator that watches, or [`NEVER`] while the fast path is shut: the thread is
-//! busy, nobody watches, everything is written down or measured, or each release is to be looked at. One comparison with the low half of a lock's word so asks
+//! busy, nobody watches, everything is written down, measured or traced, or each release is to be looked at. One comparison with the low half of a lock's word so asks
 //! "may I" and "is this class known to my validator" at once. What is in the way then is turned into what is needed:
 //! the word xor [`flip`](Thread::flip) has the interrupt state in the place of the epoch.
 //!
@@ -30,6 +30,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::stack::Traced;
 use super::{Config, Inner};
 use crate::engine::HeldLock;
 use crate::engine::task::{Bits, ChainKey, Task, mix};
@@ -37,6 +38,7 @@ use crate::event::{Mode, Place};
 use crate::hook::{Acquire, Holding, LockMap};
 use crate::ids::Instance;
 use crate::limits::{CHAIN_CACHE_SLOTS, HELD_RESERVED};
+use crate::settings::Stacks;
 
 /// The thread is inside the validator.
 const BUSY: u8 = 1;
@@ -50,6 +52,9 @@ const ALONE: u8 = 8;
 const CAREFUL: u8 = 16;
 /// The validator that watches this thread measures how long locks are waited for and held.
 const MEASURE: u8 = 32;
+
+/// The validator that watches this thread captures the stack of each acquisition.
+const TRACE: u8 = 64;
 
 /// The stamp of a thread whose fast path is shut. No lock's word bears it.
 pub(super) const NEVER: u32 = u32::MAX;
@@ -106,6 +111,8 @@ pub(super) struct Current {
     pub(super) holdings: Vec<(Instance, Holding)>,
     /// Since when locks are held, where that is measured.
     pub(super) since: Vec<(Instance, Instant)>,
+    /// How held locks were come by, where that is captured.
+    pub(super) traced: Traced,
 }
 
 thread_local! {
@@ -287,6 +294,11 @@ impl Thread {
             holdings.retain(|(lock, _)| super::slow::holds(current, *lock));
             current.holdings = holdings;
         }
+        if !current.traced.is_empty() {
+            let mut traced = std::mem::take(&mut current.traced);
+            traced.retain(|(lock, _)| super::slow::holds(current, *lock));
+            current.traced = traced;
+        }
         let careful = current.task.has_pins() || !current.holdings.is_empty();
         let Current { validator, task, .. } = current;
         self.flip.set(u64::from(validator.epoch) ^ task.irq.bits());
@@ -353,6 +365,7 @@ impl Thread {
                 outer: Vec::new(),
                 holdings: Vec::new(),
                 since: Vec::new(),
+                traced: Vec::new(),
             }),
             cache: [const { Cell::new(0) }; CHAIN_CACHE_SLOTS],
             names: [const { Cell::new((0, 0)) }; NAMES],
@@ -414,12 +427,12 @@ impl Thread {
 }
 
 fn flags_for(validator: &Inner) -> u8 {
-    let Config { watch, record, contention, .. } = validator.config;
+    let Config { watch, record, contention, stacks } = validator.config;
     if !watch {
         return OFF;
     }
     let flag = |on, flag| if on { flag } else { 0 };
-    flag(record, RECORD) | flag(contention, MEASURE)
+    flag(record, RECORD) | flag(contention, MEASURE) | flag(stacks == Stacks::Full, TRACE)
 }
 
 /// This thread, marked busy until this is dropped.

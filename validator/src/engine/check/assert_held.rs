@@ -41,6 +41,7 @@ pub fn check(
         trylock: false,
         site: place.into(),
         task: task.name.clone(),
+        stack: None,
     });
     report.conflict = held.map(|held| engine.acquired(task, held));
     Some(plain(report))

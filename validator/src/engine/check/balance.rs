@@ -31,6 +31,7 @@ pub fn check(engine: &Engine, task: &Task, instance: Instance, place: Place) -> 
         trylock: false,
         site: place.into(),
         task: task.name.clone(),
+        stack: None,
     });
     plain(report)
 }

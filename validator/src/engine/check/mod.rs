@@ -94,6 +94,7 @@ fn misused(
         trylock: false,
         site: place.into(),
         task: task.name.clone(),
+        stack: None,
     });
     report.conflict = held.map(|held| engine.acquired(task, held));
     plain(report)
@@ -112,6 +113,7 @@ fn end(engine: &Engine, class: ClassId, end: &End, task: &Arc<str>) -> Acquired 
         trylock: end.trylock,
         site: end.place.into(),
         task: task.clone(),
+        stack: None,
     }
 }
 
