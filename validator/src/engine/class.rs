@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::graph::StackId;
-use super::task::CLASSES_MAX;
+use super::end_of;
+use super::graph::{End, StackId};
+use super::task::{CLASSES_MAX, HeldLock};
 use super::usage::{Fact, FirstUse, Usage};
 use crate::event::{Context, LockKind, WaitType};
 use crate::ids::{ClassId, Instance};
@@ -78,6 +79,8 @@ pub struct Class {
     pub first_uses: Vec<FirstUse>,
     population: Population,
     removed: bool,
+    /// What was last learned from: what is learned next is often learned from the same acquisition.
+    evidence: Option<Arc<End>>,
 }
 
 impl Class {
@@ -174,6 +177,7 @@ impl Classes {
             first_uses: Vec::new(),
             population: Population::None,
             removed: false,
+            evidence: None,
         });
         id
     }
@@ -196,6 +200,7 @@ impl Classes {
         class.usage = Usage::default();
         class.first_uses = Vec::new();
         class.population = Population::None;
+        class.evidence = None;
         if class.group == id
             && let Some(count) = self.names.get_mut(&class.def.name)
             && *count == class.nth
@@ -225,9 +230,21 @@ impl Classes {
         }
         let new = class.usage.add(first.fact);
         if new {
+            // Most classes have two: taken with either kind of interrupt enabled.
+            class.first_uses.reserve_exact(if class.first_uses.is_empty() { 2 } else { 1 });
             class.first_uses.push(first);
         }
         new
+    }
+
+    /// How and where a lock was taken, for what is learned from it.
+    pub(super) fn evidence(&mut self, held: &HeldLock) -> Arc<End> {
+        let end = end_of(held);
+        let last = &mut self.entries[held.bits.class().index()].evidence;
+        match last {
+            Some(known) if **known == end => known.clone(),
+            _ => last.insert(Arc::new(end)).clone(),
+        }
     }
 
     /// True if some class has a fact of this context and direction: if none has, no search can find one.

@@ -138,7 +138,7 @@ impl Strength {
 }
 
 /// One end of an edge as it was first seen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// The lock object.
     pub instance: Instance,
@@ -160,15 +160,15 @@ pub struct Dependency {
     /// See [`Strength`].
     pub strength: Strength,
     /// The earlier acquisition.
-    pub held: End,
+    pub held: Arc<End>,
     /// The later acquisition.
-    pub taken: End,
+    pub taken: Arc<End>,
     /// Who did it.
     pub task: Arc<str>,
     /// Whether anybody else did, too.
     pub tasks: Tasks,
     /// Classes of which a lock was held exclusively, outside of both, every time this was seen.
-    pub guards: Vec<ClassId>,
+    pub guards: Box<[ClassId]>,
     /// The class of the lock that serialises the nesting of the later lock, if it was taken as nested.
     pub nest: Option<ClassId>,
     /// The stack at the later acquisition.
@@ -177,10 +177,21 @@ pub struct Dependency {
     pub adjacent: bool,
 }
 
+impl Dependency {
+    /// Only these guards are left, of those that it had. True if it has lost one.
+    pub(super) fn keep_guards(&mut self, left: &[ClassId]) -> bool {
+        let lost = self.guards.iter().any(|guard| !left.contains(guard));
+        if lost {
+            self.guards = self.guards.iter().copied().filter(|guard| left.contains(guard)).collect();
+        }
+        lost
+    }
+}
+
+/// What an edge leads to. Its strength is with the edge: few searches get that far.
 #[derive(Clone, Copy, Debug)]
 struct Neighbour {
     class: ClassId,
-    strength: Strength,
     edge: EdgeId,
 }
 
@@ -301,15 +312,16 @@ impl topology::Neighbours for Lists<'_> {
 /// The graph.
 #[derive(Debug, Default)]
 pub struct Graph {
-    /// In the order of learning, and the number of each.
+    /// In the order of learning.
     edges: Vec<Dependency>,
-    ids: Vec<EdgeId>,
+    /// The number of each, once one has gone. Until then it is the place.
+    ids: Option<Vec<EdgeId>>,
+    /// The number of the next one.
+    next: u32,
     index: FxHashMap<(ClassId, ClassId, Strength), EdgeId>,
     successors: Vec<Vec<Neighbour>>,
     predecessors: Vec<Vec<Neighbour>>,
     topology: Topology,
-    /// No number below this one is free.
-    removed_last: u32,
     marks: Vec<Marks>,
     round: u32,
     counters: SearchCounters,
@@ -328,9 +340,7 @@ impl Graph {
         let known = &mut self.edges[at];
         known.adjacent |= again.adjacent;
         known.tasks.add(&again.tasks);
-        let before = known.guards.len();
-        known.guards.retain(|guard| again.guards.contains(guard));
-        known.guards.len() < before
+        known.keep_guards(&again.guards)
     }
 
     /// Adds an edge that is not known.
@@ -338,9 +348,8 @@ impl Graph {
     /// # Panics
     /// With more than 2³² edges.
     pub(super) fn insert(&mut self, dependency: Dependency) -> EdgeId {
-        let next = self.ids.last().map_or(self.removed_last, |last| self.removed_last.max(last.0 + 1));
-        let edge = EdgeId(next);
-        assert!(next < u32::MAX, "fewer than 2^32 dependencies");
+        let edge = EdgeId(self.next);
+        self.next = self.next.checked_add(1).expect("fewer than 2^32 dependencies");
         let Dependency { from, to, strength, .. } = dependency;
         let known = self.index.insert((from, to, strength), edge);
         debug_assert!(known.is_none(), "internal error: edge inserted twice");
@@ -349,30 +358,31 @@ impl Graph {
             self.successors.resize_with(needed, Vec::new);
             self.predecessors.resize_with(needed, Vec::new);
         }
-        self.successors[from.index()].push(Neighbour { class: to, strength, edge });
-        self.predecessors[to.index()].push(Neighbour { class: from, strength, edge });
+        self.successors[from.index()].push(Neighbour { class: to, edge });
+        self.predecessors[to.index()].push(Neighbour { class: from, edge });
         self.edges.push(dependency);
         let lists = Lists { successors: &self.successors, predecessors: &self.predecessors };
         self.counters.moved += self.topology.add(from, to, &lists) as u64;
-        self.ids.push(edge);
+        if let Some(ids) = &mut self.ids {
+            ids.push(edge);
+        }
         edge
     }
 
     /// Where an edge stands; none if it has gone with one of its classes.
     fn position(&self, edge: EdgeId) -> Option<usize> {
-        let at = edge.0 as usize;
-        // As long as none has gone, the number is the place.
-        if self.ids.get(at) == Some(&edge) { Some(at) } else { self.ids.binary_search(&edge).ok() }
+        match &self.ids {
+            Some(ids) => ids.binary_search(&edge).ok(),
+            None => Some(edge.0 as usize).filter(|at| *at < self.edges.len()),
+        }
     }
 
     /// Takes out every edge of a class. The numbers of the others stay, and no number is used again.
     pub(super) fn remove_class(&mut self, class: ClassId) {
-        self.removed_last =
-            self.ids.last().map_or(self.removed_last, |last| self.removed_last.max(last.0 + 1));
         let of_class = |edge: &Dependency| edge.from == class || edge.to == class;
-        let kept: Vec<bool> = self.edges.iter().map(|edge| !of_class(edge)).collect();
-        let mut at = kept.iter();
-        self.ids.retain(|_| *at.next().unwrap_or(&true));
+        let mut kept = self.edges.iter().map(|edge| !of_class(edge));
+        let ids = self.ids.get_or_insert_with(|| (0..self.next).map(EdgeId).collect());
+        ids.retain(|_| kept.next().unwrap_or(true));
         for edge in self.edges.extract_if(.., |edge| of_class(edge)) {
             self.index.remove(&(edge.from, edge.to, edge.strength));
             self.successors[edge.from.index()].retain(|next| next.class != edge.to);
@@ -472,8 +482,8 @@ impl Graph {
                 return Some((from, path_to(direction, &arrivals, position)));
             }
             for i in 0..self.neighbours(direction).get(from.class.index()).map_or(0, Vec::len) {
-                let Neighbour { class, strength, edge } = self.neighbours(direction)[from.class.index()][i];
-                let Some(via) = from.via.along(strength) else { continue };
+                let Neighbour { class, edge } = self.neighbours(direction)[from.class.index()][i];
+                let Some(via) = from.via.along(self.edge(edge).strength) else { continue };
                 let to = Arrived { class, via };
                 if self.visit(to) {
                     arrivals.push(Arrival { at: to, parent: Some((position, edge)) });
@@ -520,7 +530,7 @@ impl Graph {
                 break;
             }
             for next in self.successors.get(at.class.index()).map_or(&[][..], Vec::as_slice) {
-                let Some(via) = at.via.along(next.strength) else { continue };
+                let Some(via) = at.via.along(self.edge(next.edge).strength) else { continue };
                 let mask = left(mask, next.edge);
                 if seen.insert((next.class, via.ways(), mask)) {
                     arrivals.push(Arrival {
@@ -577,8 +587,10 @@ impl Graph {
     pub fn check_invariants(&self) {
         assert_eq!(self.edges.len(), self.index.len(), "internal error: edges and index");
         self.topology.check(self.edges.iter().map(|edge| (edge.from, edge.to)));
-        assert_eq!(self.edges.len(), self.ids.len(), "internal error: edges and their numbers");
-        assert!(self.ids.is_sorted(), "internal error: order of learning");
+        if let Some(ids) = &self.ids {
+            assert_eq!(self.edges.len(), ids.len(), "internal error: edges and their numbers");
+            assert!(ids.is_sorted(), "internal error: order of learning");
+        }
         for (list, ends) in [
             (&self.successors, (|edge| (edge.from, edge.to)) as fn(&Dependency) -> (ClassId, ClassId)),
             (&self.predecessors, |edge| (edge.to, edge.from)),

@@ -327,7 +327,11 @@ impl Engine {
 
     /// Notes a usage fact and, if it is new, applies the interrupt rules.
     fn mark(&mut self, task: &Task, lock: &HeldLock, fact: Fact, outcome: &mut Outcome) {
-        let first = FirstUse { fact, by: end_of(lock), task: task.name.clone(), stack: None };
+        if self.classes.get(lock.bits.class()).usage.has(fact) {
+            return;
+        }
+        let by = self.classes.evidence(lock);
+        let first = FirstUse { fact, by, task: task.name.clone(), stack: None };
         if !self.classes.note(lock.bits.class(), first) {
             return;
         }

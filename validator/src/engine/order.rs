@@ -120,8 +120,8 @@ impl Engine {
         }
         let [held, new] = [before, after].map(|class| unheld(task, class, Instance(0), place));
         let strength = Strength::of(Mode::Write, Mode::Write);
-        let dependency =
-            Dependency { tasks: Tasks::Several, ..dependency(task, &held, &new, strength, true, Vec::new()) };
+        let dependency = self.dependency(task, &held, &new, strength, true, Vec::new());
+        let dependency = Dependency { tasks: Tasks::Several, ..dependency };
         self.learn(task, &held, &new, dependency, outcome);
     }
 
@@ -198,8 +198,33 @@ impl Engine {
         // Who waits for an event may do so under the same locks: they keep nobody apart.
         let event = self.classes.get(from).def.event;
         let guards = if event { Vec::new() } else { guards_of(task, from, to) };
-        let dependency = dependency(task, held, new, strength, adjacent, guards);
+        let dependency = self.dependency(task, held, new, strength, adjacent, guards);
         self.learn(task, held, new, dependency, outcome);
+    }
+
+    /// The dependency that a task makes now.
+    fn dependency(
+        &mut self,
+        task: &Task,
+        held: &HeldLock,
+        new: &HeldLock,
+        strength: Strength,
+        adjacent: bool,
+        guards: Vec<ClassId>,
+    ) -> Dependency {
+        Dependency {
+            from: held.bits.class(),
+            to: new.bits.class(),
+            strength,
+            held: self.classes.evidence(held),
+            taken: self.classes.evidence(new),
+            task: task.name.clone(),
+            tasks: Tasks::now(task),
+            guards: guards.into(),
+            nest: new.bits.nest().then(|| class_of(task, new.nest)).flatten(),
+            stack: None,
+            adjacent,
+        }
     }
 
     /// Learns a dependency, or one more sight of it, or reports the cycle it would close.
@@ -273,7 +298,9 @@ impl Engine {
                 == (closing.from, closing.to, closing.strength)
         };
         match self.guarded.iter_mut().find(|kept| same(kept)) {
-            Some(kept) => kept.closing.guards.retain(|guard| closing.guards.contains(guard)),
+            Some(kept) => {
+                kept.closing.keep_guards(&closing.guards);
+            }
             None => self.guarded.push(GuardedCycle { closing, finding }),
         }
     }
@@ -298,30 +325,6 @@ impl Engine {
 fn unheld(task: &Task, class: ClassId, instance: Instance, place: Place) -> HeldLock {
     let bits = Bits::new(class, Mode::Write, false, true, false, true, task.irq());
     HeldLock::new(task.key, instance, LockId::UNKNOWN, bits, place)
-}
-
-/// The dependency that a task makes now.
-fn dependency(
-    task: &Task,
-    held: &HeldLock,
-    new: &HeldLock,
-    strength: Strength,
-    adjacent: bool,
-    guards: Vec<ClassId>,
-) -> Dependency {
-    Dependency {
-        from: held.bits.class(),
-        to: new.bits.class(),
-        strength,
-        held: end_of(held),
-        taken: end_of(new),
-        task: task.name.clone(),
-        tasks: Tasks::now(task),
-        guards,
-        nest: new.bits.nest().then(|| class_of(task, new.nest)).flatten(),
-        stack: None,
-        adjacent,
-    }
 }
 
 /// True if what lies below this entry is connected to whatever is taken next through the entry itself.

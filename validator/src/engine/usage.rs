@@ -63,7 +63,7 @@ pub struct FirstUse {
     /// What.
     pub fact: Fact,
     /// The acquisition that made it so.
-    pub by: End,
+    pub by: Arc<End>,
     /// Who.
     pub task: Arc<str>,
     /// The stack there.
