@@ -4,7 +4,6 @@
 
 use core::ops::Deref;
 use core::panic::Location;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::{Acquire, Held, LockClass};
@@ -20,29 +19,36 @@ use crate::ww::WwMisuse;
 mod dynamic;
 #[path = "holds.rs"]
 mod holds;
+#[path = "tag.rs"]
+mod tag;
+
+/// What a tag is made of.
+mod atomic {
+    pub(super) use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
+
+use atomic::{AtomicU32, AtomicU64, Ordering};
+use tag::Tag;
 
 pub(super) use dynamic::Dynamic;
 pub use dynamic::DynamicClass;
 pub(crate) use dynamic::Holding;
 pub use holds::{PinCookie, assert_any_held, complete, pin, reclass, repin, unpin, wait};
 
-/// What a lock carries for the validator: its class, and the number under which the validator that used it
-/// last knows that class.
+/// What a lock carries for the validator: its class, what the validator that used it last knows of that class, and
+/// the lock's number for as long as it exists.
 #[derive(Debug)]
 pub struct LockMap {
-    /// What [`Bits::of_class`](crate::engine::task::Bits) says of the class, with the epoch of the validator that says
-    /// so in its low half; 0 = not resolved.
-    cache: AtomicU64,
+    /// The word is what [`Bits::of_class`](crate::engine::task::Bits) says of the class.
+    tag: Tag,
     key: Key,
-    /// The lock's number for as long as it exists, given on first use; 0 before.
-    id: AtomicU32,
 }
 
 impl Drop for LockMap {
     fn drop(&mut self) {
-        let id = *self.id.get_mut();
-        if id != 0 {
-            slow::dropped(LockId(id));
+        let lock = self.lock_id();
+        if lock != LockId::UNKNOWN {
+            slow::dropped(lock);
         }
         if let Key::Class(class) = self.key
             && class.is_dynamic()
@@ -124,7 +130,11 @@ impl LockMap {
     /// A map of this class.
     #[must_use]
     pub const fn new(class: &'static LockClass) -> Self {
-        LockMap { cache: AtomicU64::new(0), key: Key::Class(class), id: AtomicU32::new(0) }
+        LockMap::of(Key::Class(class))
+    }
+
+    const fn of(key: Key) -> Self {
+        LockMap { tag: Tag { word: AtomicU64::new(0), number: AtomicU32::new(0) }, key }
     }
 
     /// A map whose class is the place of the call; `kind` (for example `&"Mutex"`) becomes part of its name. A
@@ -132,7 +142,7 @@ impl LockMap {
     #[must_use]
     #[track_caller]
     pub const fn here(kind: &'static &'static str) -> Self {
-        LockMap { cache: AtomicU64::new(0), key: Key::Site(Location::caller(), kind), id: AtomicU32::new(0) }
+        LockMap::of(Key::Site(Location::caller(), kind))
     }
 
     /// A map of a class that comes and goes.
@@ -151,29 +161,25 @@ impl LockMap {
     }
 
     /// The word last stored with [`remember`](Self::remember).
-    #[inline]
     pub(crate) fn cached(&self) -> u64 {
-        // Relaxed: the word is self-contained; a stale one only leads to a look-up.
-        self.cache.load(Ordering::Relaxed)
+        self.tag.word()
     }
 
-    /// That word if it is one of this epoch: of this validator. One look: another thread may use the lock under another
-    /// validator, and put its own word there.
+    /// That word if it is one of this epoch: of this validator.
     #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "the epoch is the low half")]
     pub(crate) fn word_of(&self, epoch: u32) -> Option<u64> {
-        let word = self.cached();
-        (word as u32 == epoch).then_some(word)
+        self.tag.word_of(epoch)
     }
 
+    /// Gives the lock the word of its class. It must have its number before.
     pub(crate) fn remember(&self, word: u64) {
-        self.cache.store(word, Ordering::Relaxed);
+        self.tag.remember(word);
     }
 
     /// The lock's number; not known before [`identify`](Self::identify).
     #[inline]
     pub(crate) fn lock_id(&self) -> LockId {
-        LockId(self.id.load(Ordering::Relaxed))
+        LockId(self.tag.number())
     }
 
     /// Gives the lock its number, on first use.
@@ -183,11 +189,7 @@ impl LockMap {
 
     /// The same, with a number that was set aside.
     pub(crate) fn identify_as(&self, number: impl FnOnce() -> u32) -> LockId {
-        if self.lock_id() == LockId::UNKNOWN {
-            // Another thread may have been first; then its number stands, and this one is never used.
-            let _ = self.id.compare_exchange(0, number(), Ordering::Relaxed, Ordering::Relaxed);
-        }
-        self.lock_id()
+        LockId(self.tag.identify(number))
     }
 
     /// Sets so many numbers aside, and gives the first.

@@ -5,8 +5,9 @@
 //! | state | where | who writes it |
 //! |---|---|---|
 //! | held stack, chain key, per-thread chain cache | [`thread`] | its thread only |
-//! | class and epoch in a lock | `LockMap` | whoever resolves it; any value is safe |
-//! | keys → classes, clean chains | `dashmap` | the slow path |
+//! | class and epoch, number in a lock | `hook/tag.rs` | whoever resolves it; any value is safe |
+//! | keys → classes | [`classes`] | the slow path |
+//! | clean chains | [`chains`] | the slow path |
 //! | engine (graph, classes, findings made) | one `parking_lot` mutex, never watched | the slow path |
 //! | stacks, reports, recorded events | a mutex each | the slow path |
 //!
@@ -16,6 +17,8 @@
 //! Invariant: a chain key reaches a cache only after the engine validated the chain clean, so the caches are
 //! filters in front of the engine and can be dropped at any time without changing a verdict.
 
+mod chains;
+mod classes;
 pub(crate) mod contention;
 mod fork;
 mod known;
@@ -30,20 +33,20 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use dashmap::DashMap;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
-use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use crate::engine::task::{Bits, ChainKey, mix};
-use crate::engine::{ClassDef, Engine, Task};
+use crate::engine::task::{Bits, mix};
+use crate::engine::{Engine, Task};
 use crate::event::Place;
-use crate::hook::{Key, LockClass, LockMap};
+use crate::hook::{LockClass, LockMap};
 use crate::ids::{ClassId, TaskId};
 use crate::recorded::{Recorded, RecordedOp};
 use crate::report::model::Report;
 use crate::settings::{PanicOn, Stacks};
 use crate::stats::{Chain, Contention, Stats, UnorderedNesting};
+use chains::Chains;
+use classes::Registry;
 use sink::Sink;
 use stack::StackTable;
 
@@ -51,6 +54,15 @@ pub(crate) use passing::{Binding, End, ScopeId};
 pub(crate) use sink::Verdict;
 use thread::Entered;
 pub(crate) use thread::Thread;
+
+/// What the parts are made of that all threads share.
+mod shared {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+
+    pub(super) use parking_lot::Mutex;
+
+    pub(super) type Map<K, V> = dashmap::DashMap<K, V, rustc_hash::FxBuildHasher>;
+}
 
 /// How a validator works; fixed when it is built.
 #[derive(Clone, Copy, Debug)]
@@ -67,16 +79,10 @@ pub(crate) struct Inner {
     epoch: u32,
     config: Config,
     engine: Mutex<Engine>,
-    /// Address of the key and subclass → class. Several addresses may mean one construction site.
-    keys: DashMap<(usize, u8), Known, FxBuildHasher>,
-    /// Construction site and subclass → class; touched under the engine's lock only.
-    sites: Mutex<FxHashMap<SiteKey, ClassId>>,
-    /// Clean chains.
-    chains: DashMap<ChainKey, CleanChain, FxBuildHasher>,
+    registry: Registry,
+    chains: Chains<Box<[Bits]>>,
     /// Two locks of one key were nested at least once: locks that go away matter.
     nests_instances: AtomicBool,
-    /// The engine wants to see the next acquisition, known or not.
-    recheck_due: AtomicBool,
     stacks: StackTable,
     recorded: Mutex<Vec<Recorded>>,
     measured: contention::Table,
@@ -87,41 +93,6 @@ pub(crate) struct Inner {
 // No user code runs while the state is being changed, so an unwinding panic finds it whole.
 impl std::panic::RefUnwindSafe for Inner {}
 impl std::panic::UnwindSafe for Inner {}
-
-/// What the look-up of a key gives.
-#[derive(Clone, Copy)]
-struct Known {
-    class: ClassId,
-    /// The engine was told that there is more than one lock of the class.
-    many: bool,
-}
-
-/// A chain that was found clean.
-struct CleanChain {
-    seen: Seen,
-    /// For who wants a list.
-    locks: Box<[Bits]>,
-}
-
-/// Who was seen to take a chain.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    /// This task, in this segment of its life ([`crate::engine::sight`]).
-    By(TaskId, u32),
-    BySeveral,
-}
-
-impl Seen {
-    fn now(task: &Task) -> Self {
-        Seen::By(task.id, task.segment)
-    }
-
-    fn is_by(self, task: &Task) -> bool {
-        matches!(self, Seen::By(id, _) if id == task.id)
-    }
-}
-
-type SiteKey = (&'static str, u32, u32, &'static str, u8);
 
 /// Every validator of the process, for classes that go away.
 static VALIDATORS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
@@ -145,11 +116,9 @@ impl Inner {
             epoch: next_epoch(),
             config,
             engine: Mutex::new(Engine::new()),
-            keys: DashMap::default(),
-            sites: Mutex::default(),
-            chains: DashMap::default(),
+            registry: Registry::default(),
+            chains: Chains::default(),
             nests_instances: AtomicBool::new(false),
-            recheck_due: AtomicBool::new(false),
             stacks: StackTable::default(),
             recorded: Mutex::default(),
             measured: contention::Table::default(),
@@ -169,71 +138,7 @@ impl Inner {
 
     /// The class of a lock at a subclass, registered on first use.
     fn class_of(&self, map: &LockMap, subclass: u8) -> ClassId {
-        if subclass == 0
-            && let Some(word) = map.word_of(self.epoch)
-        {
-            return Bits::from_word(word).class();
-        }
-        let class = self.class_of_key(map.key(), subclass);
-        if subclass == 0 {
-            // Before the word that lets the fast path use the lock.
-            map.identify();
-            if !map.is_dynamic() {
-                map.remember(Bits::of_class(class, map.is_checked()).word() | u64::from(self.epoch));
-            }
-        }
-        class
-    }
-
-    /// True if more than one lock of this class was met, so that one more changes nothing.
-    fn has_many(&self, map: &LockMap) -> bool {
-        !map.is_dynamic() && self.keys.get(&(map.key().address(), 0)).is_some_and(|known| known.many)
-    }
-
-    /// The class of a key, registered on first use: one more lock of it, or one that this validator has not seen lately.
-    fn class_of_key(&self, key: Key, subclass: u8) -> ClassId {
-        let known = self.keys.get(&(key.address(), subclass)).map(|entry| *entry);
-        match known {
-            None => self.register(key, subclass),
-            Some(known) => {
-                if subclass == 0 && !known.many {
-                    self.many_instances(&mut self.engine.lock(), known.class);
-                    if let Some(mut entry) = self.keys.get_mut(&(key.address(), subclass)) {
-                        entry.many = true;
-                    }
-                }
-                known.class
-            }
-        }
-    }
-
-    fn many_instances(&self, engine: &mut Engine, class: ClassId) {
-        if engine.many_instances(class) {
-            self.recheck_due.store(true, Ordering::Relaxed);
-        }
-    }
-
-    fn register(&self, key: Key, subclass: u8) -> ClassId {
-        let mut engine = self.engine.lock();
-        // Another thread may have been first.
-        if let Some(class) = self.keys.get(&(key.address(), subclass)).map(|entry| *entry) {
-            return class.class;
-        }
-        let same_site = key.site(subclass).and_then(|site| self.sites.lock().get(&site).copied());
-        if let Some(class) = same_site {
-            self.many_instances(&mut engine, class);
-        }
-        let class = same_site.unwrap_or_else(|| {
-            let sibling = (0..crate::limits::SUBCLASSES)
-                .find_map(|s| self.keys.get(&(key.address(), s)).map(|known| known.class));
-            let class = engine.register(ClassDef { subclass, sibling, ..key.definition() });
-            if let Some(site) = key.site(subclass) {
-                self.sites.lock().insert(site, class);
-            }
-            class
-        });
-        self.keys.insert((key.address(), subclass), Known { class, many: false });
-        class
+        self.registry.class_of(&self.engine, self.epoch, map, subclass)
     }
 }
 
@@ -354,7 +259,7 @@ impl Validator {
         f()
     }
 
-    /// The findings so far, each distinct one once, in the order in which they were made.
+    /// The findings so far, each distinct one once; those of one thread in the order in which it made them.
     #[must_use]
     pub fn reports(&self) -> Vec<Report> {
         let _quiet = Quiet::new();
@@ -421,7 +326,7 @@ impl Validator {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let engine = self.with_engine(Engine::stats);
-        Stats { chains: self.inner.chains.len() as u64, stacks: self.inner.stacks.len() as u64, ..engine }
+        Stats { chains: self.inner.chains.set.len() as u64, stacks: self.inner.stacks.len() as u64, ..engine }
     }
 
     /// The chains that were seen, sorted: sequences of locks that break no rule. Chains whose verdict depends on which objects
@@ -430,7 +335,7 @@ impl Validator {
     pub fn chains(&self) -> Vec<Chain> {
         let _quiet = Quiet::new();
         // One lock after the other.
-        let known: Vec<Box<[Bits]>> = self.inner.chains.iter().map(|chain| chain.locks.clone()).collect();
+        let known: Vec<Box<[Bits]>> = self.inner.chains.set.iter().map(|chain| chain.locks.clone()).collect();
         let engine = self.inner.engine.lock();
         let mut chains: Vec<Chain> = known.iter().map(|locks| engine.chain(locks)).collect();
         chains.sort();

@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where reports go: collected always, then to callbacks, then printed, then a panic if one is due.
+//!
+//! A report comes here once, from the thread that made the finding, when no lock of the validator is held any more. So
+//! those of one thread stand in the order in which it made them; two threads may deliver in another order than the engine
+//! found. A report is collected before the callbacks are looked up: who adds a callback and then asks for the reports
+//! misses none.
+//!
+//! This file takes its locks from whoever includes it: `tests/interleavings` includes it with loom's, and tries all
+//! interleavings.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::fork::Pass;
+use super::shared::Mutex;
 use crate::report::model::{Report, Severity};
 use crate::settings::PanicOn;
 

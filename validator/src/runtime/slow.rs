@@ -10,15 +10,16 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use super::chains::Seen;
 use super::contention;
 use super::fork::Pass;
 use super::known::{enabling_key, objects_key};
 pub(crate) use super::sink::Verdict;
 use super::stack::Traced;
 use super::thread::{Current, Thread};
-use super::{CleanChain, Inner, RecordedOp, Seen, VALIDATORS};
+use super::{Inner, RecordedOp, VALIDATORS};
 use crate::engine::task::{ChainKey, Task, mix};
-use crate::engine::{HeldLock, Outcome};
+use crate::engine::{Engine, HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
 use crate::hook::{Acquire, Held, Key, LockClass, LockMap};
 use crate::ids::{ClassId, Instance, LockId};
@@ -49,7 +50,7 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     }
     let new = map.word_of(validator.epoch).is_none();
     let class = validator.class_of(map, how.subclass.min(SUBCLASSES - 1));
-    if new && validator.has_many(map) {
+    if new && validator.registry.has_many(map) {
         thread.remember_name(map);
     }
     let acq = Acquisition {
@@ -72,10 +73,8 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
     let nest_held = acq.nest.is_none_or(|nest| task.holds(nest));
     let objects = objects_key(task, key, acq.lock);
     // What this thread knows first: the set of clean chains is shared.
-    let known = || thread.is_known(objects) || validator.is_clean(thread, Seen::now(task), key);
-    let recheck =
-        validator.recheck_due.load(Ordering::Relaxed) && validator.recheck_due.swap(false, Ordering::Relaxed);
-    let clean = !recheck && nest_held && (task.merges(bits) || known());
+    let known = || thread.is_known(objects) || validator.is_clean(thread, task.seen(), key);
+    let clean = !validator.registry.takes_recheck() && nest_held && (task.merges(bits) || known());
     if clean && !acq.sync {
         let entry = HeldLock::new(task.key, acq.instance, acq.lock, bits, place);
         let (nest, merged) = (acq.nest.unwrap_or(entry.nest), task.merges(bits));
@@ -83,15 +82,16 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         validator.trace(traced, acq.instance);
         return None;
     }
-    let outcome = validator.engine.lock().step(task, Event::Acquire(acq));
+    let outcome = validator.judge(task, Event::Acquire(acq), |task, outcome| {
+        match (outcome.clean && !acq.sync, outcome.per_instance) {
+            (true, false) => validator.publish(thread, task, key),
+            // One entry for each set of objects: kept by this thread, as long as there is room.
+            (true, true) => thread.remember(objects),
+            (false, _) => {}
+        }
+    });
     if outcome.per_instance {
         validator.nests_instances.store(true, Ordering::Relaxed);
-    }
-    match (outcome.clean && !acq.sync, outcome.per_instance) {
-        (true, false) => validator.publish(thread, task, key),
-        // One entry for each set of objects: kept by this thread, as long as there is room.
-        (true, true) => thread.remember(objects),
-        (false, _) => {}
     }
     drop(gate);
     let verdict = deliver(&validator, outcome, traced);
@@ -119,27 +119,31 @@ pub(crate) fn take_back(map: &LockMap) {
     }
 }
 
+impl Task {
+    /// Who takes a chain, when this task does so now.
+    fn seen(&self) -> Seen {
+        Seen::By(self.id, self.segment)
+    }
+}
+
 impl Inner {
+    /// Asks the engine; what it found clean is then published.
+    fn judge(&self, task: &mut Task, event: Event, publish: impl FnOnce(&Task, &Outcome)) -> Outcome {
+        let ask = |engine: &mut Engine, task: &mut Task| engine.step(task, event);
+        self.chains.judge(&self.engine, task, ask, |_, task, outcome| publish(task, outcome))
+    }
+
     /// Lets every thread know that a chain is clean.
     fn publish(&self, thread: &Thread, task: &Task, key: ChainKey) {
-        let now = Seen::now(task);
-        let seen = |known: &mut CleanChain| {
-            known.seen = if known.seen.is_by(task) { now } else { Seen::BySeveral };
-        };
-        let chain = || CleanChain { seen: now, locks: task.chain(key) };
-        self.chains.entry(key).and_modify(seen).or_insert_with(chain);
+        self.chains.publish(task.seen(), key, || task.chain(key));
         thread.remember(key);
     }
 
-    /// True if this chain was validated clean before. The second thread that takes it goes to the engine once more,
-    /// so that it is known which orders several threads take; so does the first one, after it has passed on what it did.
-    fn is_clean(&self, thread: &Thread, now: Seen, key: u64) -> bool {
-        if thread.is_known(key) {
-            return true;
-        }
-        let clean =
-            self.chains.get(&key).is_some_and(|known| known.seen == now || known.seen == Seen::BySeveral);
-        if clean {
+    /// True if this chain was validated clean before.
+    fn is_clean(&self, thread: &Thread, now: Seen, key: ChainKey) -> bool {
+        let known = thread.is_known(key);
+        let clean = known || self.chains.is_clean(now, key);
+        if clean && !known {
             thread.remember(key);
         }
         clean
@@ -191,19 +195,20 @@ pub(crate) fn release(map: &LockMap, place: Place, strict: bool) -> Option<Verdi
         drop(gate);
         return deliver(&validator, outcome, &entered.current().traced);
     }
-    let now = Seen::now(task);
+    let now = task.seen();
     if free && task.take_out_if(instance, |key| validator.is_clean(thread, now, key)) {
         return None;
     }
     let position = task.position(instance);
-    let outcome = validator.engine.lock().step(task, Event::Release { instance, place });
-    if let (Some(position), true, false) = (position, outcome.clean, outcome.per_instance) {
-        // What lay above was validated in its new chains.
-        let above = task.held.iter().skip(position + 1).map(|held| held.prev_key);
-        for key in above.chain((position < task.held.len()).then_some(task.key)) {
-            validator.publish(thread, task, key);
+    let outcome = validator.judge(task, Event::Release { instance, place }, |task, outcome| {
+        if let (Some(position), true, false) = (position, outcome.clean, outcome.per_instance) {
+            // What lay above was validated in its new chains.
+            let above = task.held.iter().skip(position + 1).map(|held| held.prev_key);
+            for key in above.chain((position < task.held.len()).then_some(task.key)) {
+                validator.publish(thread, task, key);
+            }
         }
-    }
+    });
     drop(gate);
     deliver(&validator, outcome, &entered.current().traced)
 }
@@ -253,7 +258,8 @@ pub(crate) fn event_at(
     let class = if key.address() == map.key().address() {
         validator.class_of(map, subclass.min(SUBCLASSES - 1))
     } else {
-        validator.class_of_key(key, subclass.min(SUBCLASSES - 1))
+        let subclass = subclass.min(SUBCLASSES - 1);
+        validator.registry.class_of_key(&validator.engine, key, subclass, map.identify())
     };
     let event = make(map.instance(), class, place);
     if records {
@@ -334,9 +340,7 @@ pub(crate) fn unregister(address: usize, held: u32, place: Place) -> Option<Verd
     let gate = Pass::new();
     let mut own = None;
     for validator in live_validators() {
-        let classes: Vec<ClassId> = (0..SUBCLASSES)
-            .filter_map(|subclass| validator.keys.get(&(address, subclass)).map(|known| known.class))
-            .collect();
+        let classes = validator.registry.classes_of(address);
         if classes.is_empty() {
             continue;
         }
@@ -357,7 +361,7 @@ pub(crate) fn unregister(address: usize, held: u32, place: Place) -> Option<Verd
             }
         }
         // Which chains it was in cannot be told from their keys. They are only a cache.
-        validator.chains.clear();
+        validator.chains.set.clear();
     }
     drop(gate);
     own.and_then(|(validator, outcome)| deliver(&validator, outcome, &Vec::new()))
@@ -368,9 +372,7 @@ pub(crate) fn forget_key(address: usize) {
     let _entered = Thread::enter_existing();
     let _gate = Pass::new();
     for validator in live_validators() {
-        for subclass in 0..SUBCLASSES {
-            validator.keys.remove(&(address, subclass));
-        }
+        validator.registry.forget(address);
     }
 }
 
@@ -384,8 +386,10 @@ pub(super) fn declare(validator: &Inner, order: &[&'static LockClass], place: Pl
     let gate = Pass::new();
     let mut task = validator.new_task();
     task.name = "(declared order)".into();
-    let classes: Vec<ClassId> =
-        order.iter().map(|class| validator.class_of_key(Key::Class(class), 0)).collect();
+    let class_of = |class: &&'static LockClass| {
+        validator.registry.class_of_key(&validator.engine, Key::Class(class), 0, LockId::UNKNOWN)
+    };
+    let classes: Vec<ClassId> = order.iter().map(class_of).collect();
     let mut engine = validator.engine.lock();
     let mut all = Outcome::default();
     for pair in classes.windows(2) {

@@ -6,8 +6,8 @@
 //! waits until nobody else is inside. As both are read-modify-write operations on one word, one of the two sees the
 //! other: nobody is inside at the fork. What was written inside is seen by the fork, and by who comes in later.
 //!
-//! This file knows no thread and no static, and takes its atomics from whoever includes it: `tests/gate.rs` includes
-//! it with loom's, and tries all interleavings.
+//! This file knows no thread and no static, and takes its atomics from whoever includes it: `tests/interleavings`
+//! includes it with loom's, and tries all interleavings.
 
 use super::atomic::{AtomicU32, Ordering, yield_now};
 

@@ -1,30 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The lock-free parts of the runtime in all interleavings that the memory model allows, with loom.
-#![cfg(feature = "lockdep")]
+//! Threads that fork: `runtime/fork/gate.rs`.
 
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::AtomicU64;
-use loom::sync::{Arc, Mutex};
+use loom::sync::Arc;
 use loom::thread;
 
-mod atomic {
-    pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
-    pub(crate) use loom::thread::yield_now;
-}
-
-#[path = "../src/runtime/fork/gate.rs"]
-mod gate;
-
-use atomic::{AtomicU32, Ordering};
-use gate::Gate;
-
-/// All interleavings with so many switches that no thread asked for. (Loops that wait have many branches.)
-fn explore(switches: usize, model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(switches);
-    builder.max_branches = 10_000;
-    builder.check(model);
-}
+use crate::atomic::AtomicU32;
+use crate::explore;
+use crate::gate::Gate;
 
 /// What a thread has inside the gate. Loom reports it if two look at one at the same time, or if one does not see
 /// what the other did.
@@ -122,33 +105,5 @@ fn the_gate_is_open_in_the_child() {
         inside.gate.leave();
         inside.work(0);
         inside.fork();
-    });
-}
-
-/// A model of `LockMap`'s word and the engine's classes: the word is stored and read relaxed, without the engine's
-/// lock, and still whoever reads a class in it and then takes the lock finds that class.
-#[test]
-fn a_class_in_a_locks_word_is_known_to_the_engine() {
-    explore(3, || {
-        let shared = Arc::new((AtomicU64::new(0), Mutex::new(Vec::new())));
-        let resolve = |(word, classes): &(AtomicU64, Mutex<Vec<u64>>)| {
-            let known = word.load(Ordering::Relaxed);
-            if known == 0 {
-                let mut classes = classes.lock().unwrap();
-                let class = classes.len() as u64 + 1;
-                classes.push(class);
-                drop(classes);
-                word.store(class, Ordering::Relaxed);
-            } else {
-                assert!(classes.lock().unwrap().contains(&known), "a class that nobody registered");
-            }
-        };
-        let other = {
-            let shared = shared.clone();
-            thread::spawn(move || resolve(&shared))
-        };
-        resolve(&shared);
-        resolve(&shared);
-        other.join().unwrap();
     });
 }
