@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many bytes the engine keeps for each class and each dependency: bounds with a margin of about a fifth above what
-//! `benches/learning.rs` measures. A test of its own, because it counts what the whole process allocates.
+//! How many bytes the engine keeps for each class and each dependency: bounds with a margin of about a fifth above what was
+//! counted here. A test of its own, because it counts what the whole process allocates.
 #![cfg(feature = "lockdep")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

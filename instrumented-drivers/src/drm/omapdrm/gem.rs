@@ -23,7 +23,7 @@ use crate::drm::gem::{
 use crate::drm::gem_handle::drm_gem_handle_create;
 use crate::drm::gem_shmem_helper::drm_gem_get_pages;
 use crate::drm::prime::drm_prime_gem_destroy;
-use crate::kernel::cell::KCell;
+use crate::kernel::cell::{KCell, KPtr};
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::{File, fput};
 use crate::kernel::live::Live;
@@ -52,8 +52,6 @@ struct State {
     pins: usize,
     /// The DMM's entry for the object, while it is pinned.
     block: Option<Live>,
-    /// What other devices see; of an import, what this device sees.
-    sgt: Option<Arc<SgTable>>,
 }
 
 /// `struct omap_gem_object`, the part beyond the GEM object.
@@ -63,6 +61,9 @@ pub(super) struct OmapGemObject {
     /// The file of the memory, unless it is an imported buffer's.
     filp: Option<Arc<File>>,
     state: KCell<State>,
+    /// What other devices see; of an import, what this device sees. It changes under the lock; who gives it back looks at
+    /// it without, for as long as he has the object pinned it stays.
+    sgt: KPtr<SgTable>,
 }
 
 impl GemPayload for OmapGemObject {}
@@ -88,6 +89,7 @@ pub(super) fn omap_gem_new(dev: &Arc<DrmDevice>, size: usize, flags: u32) -> Res
         flags,
         filp: filp.as_ref().map(|memory| backing_file(&dev.core, memory)),
         state: KCell::new("an omapdrm object's pages", State::default()),
+        sgt: KPtr::null(),
     };
     let obj = DrmGemObject::init(dev, size, filp, &OmapGemFuncs, Box::new(bo));
     drm_gem_create_mmap_offset(&obj);
@@ -119,7 +121,7 @@ pub fn omap_gem_new_handle(file: &DrmFile, size: usize, flags: u32) -> Result<Ha
 pub(super) fn set_imported_pages(obj: &DrmGemObject, table: &Arc<SgTable>) -> Result {
     let bo = to_omap_bo(obj);
     bo.lock.lock();
-    bo.state.with(|state| state.sgt = Some(table.clone()));
+    bo.sgt.swap(Some(table.clone()));
     let array = reclaim::kmalloc();
     if array.is_ok() {
         bo.state.with(|state| state.pages = Some(table.page_list().clone()));
@@ -176,10 +178,10 @@ fn omap_gem_unpin(obj: &DrmGemObject) {
     bo.lock.lock();
     let last = bo.state.with(|state| {
         state.pins -= 1;
-        (state.pins == 0).then(|| (state.sgt.take(), state.block.take()))
+        (state.pins == 0).then(|| state.block.take())
     });
-    if let Some((table, block)) = last {
-        if let Some(table) = table {
+    if let Some(block) = last {
+        if let Some(table) = bo.sgt.take() {
             sg_free_table(table);
         }
         if let Some(block) = block {
@@ -194,14 +196,13 @@ pub(super) fn omap_gem_get_sg(obj: &DrmGemObject) -> Result<Arc<SgTable>> {
     omap_gem_pin(obj)?;
     let bo = to_omap_bo(obj);
     bo.lock.lock();
-    let known = bo.state.with(|state| (state.sgt.clone(), state.pages.clone()));
-    let table = match known {
+    let table = match (bo.sgt.load(), bo.state.with(|state| state.pages.clone())) {
         (Some(table), _) => Ok(table),
         (None, Some(pages)) => SgTable::from_pages(&obj.dev.core, pages),
         (None, None) => Err(Errno::ENOMEM),
     };
     if let Ok(table) = &table {
-        bo.state.with(|state| state.sgt = Some(table.clone()));
+        bo.sgt.swap(Some(table.clone()));
     }
     bo.lock.unlock();
     if table.is_err() {
@@ -213,7 +214,7 @@ pub(super) fn omap_gem_get_sg(obj: &DrmGemObject) -> Result<Arc<SgTable>> {
 /// `omap_gem_put_sg`.
 pub(super) fn omap_gem_put_sg(obj: &DrmGemObject, table: &Arc<SgTable>) {
     let bo = to_omap_bo(obj);
-    let ours = bo.state.with(|state| state.sgt.as_ref().is_some_and(|sgt| Arc::ptr_eq(sgt, table)));
+    let ours = bo.sgt.load().is_some_and(|sgt| Arc::ptr_eq(&sgt, table));
     if !obj.dev.core.warn_on(!ours, "an omapdrm object gets another table back") {
         omap_gem_unpin(obj);
     }
@@ -228,7 +229,8 @@ fn omap_gem_free_object(obj: &Arc<DrmGemObject>) {
     private.list_lock.unlock();
     // Nobody else has it any more, but the functions below want the lock.
     bo.lock.lock();
-    let State { pins, sgt, .. } = bo.state.replace(State::default());
+    let State { pins, .. } = bo.state.replace(State::default());
+    let sgt = bo.sgt.take();
     obj.dev.core.warn_on(pins > 0, "an omapdrm object is freed while pinned");
     if obj.dev.core.has(Bug::OmapFreesUnderLock) {
         drm_prime_gem_destroy(obj, sgt);
