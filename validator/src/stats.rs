@@ -31,6 +31,11 @@ pub struct Stats {
     pub unordered_nestings: u64,
     /// The most locks that one task was seen to hold.
     pub depth_max: u64,
+    /// Chains that a thread met and did not know yet, so that it looked them up in the set that all threads share. A thread
+    /// that takes what it has taken before adds nothing.
+    pub chain_lookups: u64,
+    /// Chains that were found there; the others went on to the engine.
+    pub chain_hits: u64,
     /// Events that reached the engine; a known acquisition does not.
     pub engine_events: u64,
     /// Searches of the graph.
@@ -56,7 +61,7 @@ pub struct Stats {
 impl Stats {
     /// Each number with its name, in a fixed order.
     #[must_use]
-    pub fn rows(&self) -> [(&'static str, u64); 17] {
+    pub fn rows(&self) -> [(&'static str, u64); 19] {
         [
             ("classes", self.classes),
             ("dependencies", self.dependencies),
@@ -65,6 +70,8 @@ impl Stats {
             ("instances", self.instances),
             ("unordered nestings", self.unordered_nestings),
             ("depth max", self.depth_max),
+            ("chain lookups", self.chain_lookups),
+            ("chain hits", self.chain_hits),
             ("engine events", self.engine_events),
             ("searches", self.searches),
             ("visited", self.visited),

@@ -2,6 +2,8 @@
 //! The numbers and the text of what was learned.
 #![cfg(feature = "lockdep")]
 
+use std::sync::Arc;
+
 use lockdep::sync::{Mutex, RwLock};
 use lockdep::{Context, LockClass, Validator};
 
@@ -30,7 +32,12 @@ fn numbers_say_what_was_learned_and_a_known_chain_adds_nothing() {
     assert_eq!(stats.indirect_dependencies, 3);
     assert_eq!(stats.chains, 3, "a, ab, abc");
     assert_eq!(stats.depth_max, 3);
-    assert_eq!(stats.engine_events, 3, "one for each chain: the other 27 acquisitions were known");
+    assert_eq!(
+        (stats.chain_lookups, stats.chain_hits),
+        (3, 0),
+        "the other 27 acquisitions were known to the thread"
+    );
+    assert_eq!(stats.engine_events, 3, "one for each chain");
     assert_eq!(
         stats.searches, 0,
         "all in the order of first use; where nothing interrupts, none for interrupts"
@@ -39,6 +46,46 @@ fn numbers_say_what_was_learned_and_a_known_chain_adds_nothing() {
     assert_eq!((stats.findings, stats.duplicates), (0, 0));
     assert_eq!((stats.irq_safe, stats.irq_unsafe), (0, 3));
     assert!(stats.to_string().contains(" classes                            3\n"), "{stats}");
+}
+
+/// The second thread goes to the engine, too: it then knows that several take these locks in this order.
+#[test]
+fn each_thread_looks_a_chain_up_once_and_the_third_one_finds_it() {
+    let locks = Arc::new((Mutex::with_class(&A, ()), Mutex::with_class(&B, ())));
+    let v = Validator::new();
+    let mut numbers = Vec::new();
+    v.scope(|| {
+        for _ in 0..4 {
+            let locks = locks.clone();
+            let work = move || {
+                for _ in 0..10 {
+                    let _a = locks.0.lock();
+                    let _b = locks.1.lock();
+                }
+            };
+            lockdep::thread::spawn(work).join().unwrap();
+            let stats = v.stats();
+            assert_eq!((stats.searches, stats.visited, stats.dependencies), (0, 0, 1));
+            numbers.push([stats.chain_lookups, stats.chain_hits]);
+        }
+    });
+    assert_eq!(numbers, [[2, 0], [4, 0], [6, 2], [8, 4]]);
+}
+
+/// Another lock of a known class is no news.
+#[test]
+fn more_locks_of_a_class_reach_the_engine_no_more() {
+    let v = Validator::new();
+    v.scope(|| {
+        let outer = Mutex::with_class(&A, ());
+        let inner: Vec<_> = (0..100).map(|_| Mutex::with_class(&B, ())).collect();
+        let _outer = outer.lock();
+        drop(inner[0].lock());
+        drop(inner[1].lock());
+        let before = v.stats();
+        inner.iter().for_each(|lock| drop(lock.lock()));
+        assert_eq!(v.stats(), before);
+    });
 }
 
 #[test]

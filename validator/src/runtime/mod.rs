@@ -30,7 +30,7 @@ mod stack;
 mod thread;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use once_cell::sync::Lazy;
@@ -83,6 +83,9 @@ pub(crate) struct Inner {
     chains: Chains<Box<[Bits]>>,
     /// Two locks of one key were nested at least once: locks that go away matter.
     nests_instances: AtomicBool,
+    /// For [`Stats`]; nobody decides by them.
+    chain_lookups: AtomicU64,
+    chain_hits: AtomicU64,
     stacks: StackTable,
     recorded: Mutex<Vec<Recorded>>,
     measured: contention::Table,
@@ -119,6 +122,8 @@ impl Inner {
             registry: Registry::default(),
             chains: Chains::default(),
             nests_instances: AtomicBool::new(false),
+            chain_lookups: AtomicU64::new(0),
+            chain_hits: AtomicU64::new(0),
             stacks: StackTable::default(),
             recorded: Mutex::default(),
             measured: contention::Table::default(),
@@ -326,7 +331,13 @@ impl Validator {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let engine = self.with_engine(Engine::stats);
-        Stats { chains: self.inner.chains.set.len() as u64, stacks: self.inner.stacks.len() as u64, ..engine }
+        Stats {
+            chains: self.inner.chains.set.len() as u64,
+            chain_lookups: self.inner.chain_lookups.load(Ordering::Relaxed),
+            chain_hits: self.inner.chain_hits.load(Ordering::Relaxed),
+            stacks: self.inner.stacks.len() as u64,
+            ..engine
+        }
     }
 
     /// The chains that were seen, sorted: sequences of locks that break no rule. Chains whose verdict depends on which objects

@@ -141,9 +141,13 @@ impl Inner {
 
     /// True if this chain was validated clean before.
     fn is_clean(&self, thread: &Thread, now: Seen, key: ChainKey) -> bool {
-        let known = thread.is_known(key);
-        let clean = known || self.chains.is_clean(now, key);
-        if clean && !known {
+        if thread.is_known(key) {
+            return true;
+        }
+        self.chain_lookups.fetch_add(1, Ordering::Relaxed);
+        let clean = self.chains.is_clean(now, key);
+        if clean {
+            self.chain_hits.fetch_add(1, Ordering::Relaxed);
             thread.remember(key);
         }
         clean
