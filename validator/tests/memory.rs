@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many bytes the engine keeps for each class and each dependency: bounds with a margin of about a fifth above what was
-//! counted here. A test of its own, because it counts what the whole process allocates.
+//! How many bytes the engine keeps for each class and each dependency, and the runtime for each thread: the first two
+//! with a margin of about a fifth above what was counted here. The bytes of the whole process are counted, so these tests
+//! are by themselves, one after the other.
 #![cfg(feature = "lockdep")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use lockdep::engine::{ClassDef, Engine, Task};
 use lockdep::event::{Acquisition, Event, Place};
 use lockdep::ids::{ClassId, Instance, TaskId};
+use lockdep::{Validator, sync};
 
 /// Counts the bytes in use.
 struct Counting;
@@ -33,8 +36,39 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Held by the test that counts.
+static COUNTING: Mutex<()> = Mutex::new(());
+
+#[test]
+fn a_thread_takes_at_most_16_kib() {
+    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let validator = Validator::new();
+    let (outer, inner) = (sync::Mutex::new(()), sync::Mutex::new(()));
+    let nest = || {
+        let _outer = outer.lock();
+        drop(inner.lock());
+    };
+    // What is learned belongs to nobody.
+    for _ in 0..2 {
+        std::thread::scope(|scope| scope.spawn(|| validator.scope(nest)).join().expect("it does not panic"));
+    }
+    let bytes = std::thread::scope(|scope| {
+        let count = || {
+            let before = IN_USE.load(Ordering::Relaxed);
+            validator.scope(|| {
+                nest();
+                IN_USE.load(Ordering::Relaxed) - before
+            })
+        };
+        scope.spawn(count).join().expect("it does not panic")
+    });
+    println!("{bytes} bytes for each thread");
+    assert!((1..=16 * 1024).contains(&bytes), "{bytes} bytes for each thread");
+}
+
 #[test]
 fn a_class_and_a_dependency_take_so_many_bytes() {
+    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     // Tables that double are nearly full.
     const CLASSES: u32 = 3_500;
     const DISTANCES: u32 = 8;
