@@ -34,11 +34,11 @@ struct Row {
 }
 
 const ROWS: [Row; 5] = [
-    row::<BareMutex, OurMutex>("Mutex", &[1, 4, 8, 16], 64),
-    row::<BareTry, OurTry>("Mutex, try_lock", &[1, 4], 67),
-    row::<BareRead, OurRead>("RwLock, read", &[1, 4], 73),
-    row::<BareWrite, OurWrite>("RwLock, write", &[1, 4], 64),
-    row::<BareReentrant, OurReentrant>("ReentrantMutex", &[1, 4], 104),
+    row::<BareMutex, OurMutex>("Mutex", &[1, 4, 8, 16], 62),
+    row::<BareTry, OurTry>("Mutex, try_lock", &[1, 4], 63),
+    row::<BareRead, OurRead>("RwLock, read", &[1, 4], 72),
+    row::<BareWrite, OurWrite>("RwLock, write", &[1, 4], 62),
+    row::<BareReentrant, OurReentrant>("ReentrantMutex", &[1, 4], 101),
 ];
 
 const fn row<B: Lock, O: Lock>(name: &'static str, depths: &'static [usize], budget: u32) -> Row {

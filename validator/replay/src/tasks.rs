@@ -96,7 +96,7 @@ impl Who {
     /// count as one there, too.)
     pub(crate) fn is_too_deep(&self, level: Level) -> bool {
         self.stack(level).is_some_and(|task| {
-            task.held().len() > DEPTH && task.held().iter().filter(|held| !held.merged).count() > DEPTH
+            task.held().len() > DEPTH && task.held().iter().filter(|held| !held.is_merged()).count() > DEPTH
         })
     }
 

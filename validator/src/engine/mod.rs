@@ -43,6 +43,8 @@ pub mod task;
 mod topology;
 pub mod usage;
 
+use std::num::NonZeroU32;
+
 use rustc_hash::FxHashMap;
 
 pub use class::{Class, ClassDef};
@@ -55,7 +57,6 @@ use crate::report::model::{Acquired, LockName, Report};
 use class::Classes;
 use graph::End;
 use instances::Instances;
-use task::mix;
 use usage::{Fact, FirstUse};
 
 /// A report, and for each of its edges the number under which the graph knows it.
@@ -286,22 +287,18 @@ impl Engine {
 
     fn acquire(&mut self, task: &mut Task, acq: &Acquisition, outcome: &mut Outcome) {
         let bits = task.bits(acq);
-        let merged = task.merges(bits);
+        let (part, key) = task.with(bits);
         let many = self.classes.get_mut(acq.class).populate(acq.instance);
         if std::mem::take(&mut self.recheck_due) || many {
             self.recheck(outcome);
         }
         let entry = HeldLock {
-            prev_key: task.key,
-            instance: acq.instance,
-            lock: acq.lock,
-            bits,
             nest: acq.nest.unwrap_or(Instance(0)),
-            rank: acq.rank,
-            place: acq.place,
-            merged,
+            rank: acq.rank.and_then(|rank| NonZeroU32::MIN.checked_add(rank)),
+            part,
+            ..HeldLock::new(task.key, acq.instance, acq.lock, bits, acq.place)
         };
-        if !merged {
+        if !entry.is_merged() {
             let report = check::wait_context::check(self, task, &entry);
             self.found(outcome, report);
             if acq.check {
@@ -312,12 +309,11 @@ impl Engine {
         }
         let report = check::nest_missing::check(self, task, &entry);
         self.found(outcome, report);
-        if !merged && !acq.trylock && acq.check {
+        if !entry.is_merged() && !acq.trylock && acq.check {
             self.order(task, &entry, outcome);
         }
         outcome.per_instance |= self.instances_matter(task, &entry);
         if !acq.sync {
-            let key = if merged { task.key } else { mix(task.key, bits.word()) };
             task.push(entry, key);
             self.depth_max = self.depth_max.max(task.held().len());
         }
@@ -348,7 +344,7 @@ impl Engine {
     fn instances_matter(&self, task: &Task, new: &HeldLock) -> bool {
         let group = self.classes.get(new.bits.class()).group;
         let related = |held: &HeldLock| self.classes.get(held.bits.class()).group == group;
-        !new.merged && task.held().iter().any(related)
+        !new.is_merged() && task.held().iter().any(related)
     }
 
     fn release(&mut self, task: &mut Task, instance: Instance, place: Place, outcome: &mut Outcome) {
@@ -392,15 +388,14 @@ impl Engine {
     /// kernel does: what was held under the released lock is now directly above what lies below.
     fn replay(&mut self, task: &mut Task, above: impl IntoIterator<Item = HeldLock>, outcome: &mut Outcome) {
         for entry in above {
-            let merged = task.merges(entry.bits);
-            let entry = HeldLock { prev_key: task.key, merged, ..entry };
-            if !merged && !entry.bits.trylock() && entry.bits.check() {
+            let (part, key) = task.with(entry.bits);
+            let entry = HeldLock { prev_key: task.key, part, ..entry };
+            if !entry.is_merged() && !entry.bits.trylock() && entry.bits.check() {
                 self.order(task, &entry, outcome);
             }
             let report = check::nest_missing::check(self, task, &entry);
             self.found(outcome, report);
             outcome.per_instance |= self.instances_matter(task, &entry);
-            let key = if merged { task.key } else { mix(task.key, entry.bits.word()) };
             task.push(entry, key);
         }
     }

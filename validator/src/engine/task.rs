@@ -18,6 +18,7 @@
 //!
 //! Cannot see: two chains with equal keys (2⁻⁶⁴ each).
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::sight::Clock;
@@ -236,25 +237,39 @@ impl Irq {
     }
 }
 
+/// Whether an acquisition is part of the chain. As wide as its neighbours in [`HeldLock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Part {
+    /// It is.
+    Chain,
+    /// It is nested, of the class just below, and is not.
+    Merged,
+}
+
 /// One acquisition in force.
+///
+/// The fields that are mostly 0 stand together: one store clears them. Before a lock is taken the processor waits for
+/// all stores, so each counts.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct HeldLock {
     /// The chain key before this acquisition.
     pub prev_key: ChainKey,
     /// The lock object.
     pub instance: Instance,
-    /// The same, for as long as the lock exists.
-    pub lock: LockId,
     /// What the rules look at.
     pub bits: Bits,
-    /// The nest lock, if [`Bits::nest`].
-    pub nest: Instance,
-    /// Its position in its class's own order.
-    pub rank: Option<u32>,
     /// Where it was taken.
     pub place: Place,
-    /// A nested acquisition of the class just below: not part of the chain.
-    pub merged: bool,
+    /// The nest lock, if [`Bits::nest`].
+    pub nest: Instance,
+    /// Its position in its class's own order, from 1.
+    pub rank: Option<NonZeroU32>,
+    /// Whether it is part of the chain.
+    pub part: Part,
+    /// The lock object, for as long as the lock exists.
+    pub lock: LockId,
 }
 
 impl HeldLock {
@@ -267,7 +282,15 @@ impl HeldLock {
         bits: Bits,
         place: Place,
     ) -> Self {
-        HeldLock { prev_key, instance, lock, bits, nest: Instance(0), rank: None, place, merged: false }
+        let (nest, rank, part) = (Instance(0), None, Part::Chain);
+        HeldLock { prev_key, instance, bits, place, nest, rank, part, lock }
+    }
+
+    /// True for a nested acquisition of the class just below, which is not part of the chain.
+    #[inline]
+    #[must_use]
+    pub const fn is_merged(&self) -> bool {
+        matches!(self.part, Part::Merged)
     }
 }
 
@@ -389,13 +412,16 @@ impl Task {
         Bits::new(acq.class, acq.mode, acq.trylock, acq.check, acq.nest.is_some(), acq.sync, self.irq)
     }
 
-    /// True if this acquisition only counts as one more of the nested class on top.
+    /// Whether this acquisition is part of the chain, or only one more of the nested class on top; and the key with it.
     #[inline]
-    pub(crate) fn merges(&self, bits: Bits) -> bool {
-        bits.nest()
-            && self.held.last().is_some_and(|top| {
-                top.bits.class() == bits.class() && top.bits.irq().level() == bits.irq().level()
-            })
+    pub(crate) fn with(&self, bits: Bits) -> (Part, ChainKey) {
+        let alike =
+            |top: &HeldLock| top.bits.class() == bits.class() && top.bits.irq().level() == bits.irq().level();
+        if bits.nest() && self.held.last().is_some_and(alike) {
+            (Part::Merged, self.key)
+        } else {
+            (Part::Chain, mix(self.key, bits.word()))
+        }
     }
 
     /// True if [`push`](Self::push) will not allocate.
@@ -416,17 +442,17 @@ impl Task {
         self.held.iter().rposition(|held| held.instance == instance)
     }
 
-    /// True if the lock is held.
+    /// True if the lock is held. Searched from the bottom, where nest locks lie.
     #[must_use]
     pub fn holds(&self, instance: Instance) -> bool {
-        self.position(instance).is_some()
+        self.held.iter().any(|held| held.instance == instance)
     }
 
     /// The chain with this key, which is that of some held lock.
     pub(crate) fn chain(&self, key: ChainKey) -> Box<[Bits]> {
-        let ends = |held: &HeldLock| !held.merged && mix(held.prev_key, held.bits.word()) == key;
+        let ends = |held: &HeldLock| !held.is_merged() && mix(held.prev_key, held.bits.word()) == key;
         let end = self.held.iter().rposition(ends).map_or(0, |at| at + 1);
-        self.held[..end].iter().filter(|held| !held.merged).map(|held| held.bits).collect()
+        self.held[..end].iter().filter(|held| !held.is_merged()).map(|held| held.bits).collect()
     }
 
     /// Releases the topmost lock if it is this one.
@@ -453,7 +479,7 @@ impl Task {
         let mut key = self.held[position].prev_key;
         for held in &self.held[position + 1..] {
             key = mix(key, held.bits.word());
-            if held.merged || held.bits.nest() || !is_clean(key) {
+            if held.is_merged() || held.bits.nest() || !is_clean(key) {
                 return false;
             }
         }
@@ -472,15 +498,15 @@ impl Task {
     /// the others stand for it, and no chain changes. Not if its own acquisition was a finding, of which they know nothing.
     fn take_out_merged(&mut self, position: usize, is_clean: impl Fn(ChainKey) -> bool) -> bool {
         let (removed, above) = (self.held[position], &self.held[position + 1..]);
-        let alike = || above.first().is_some_and(|next| next.merged && next.bits == removed.bits);
+        let alike = || above.first().is_some_and(|next| next.is_merged() && next.bits == removed.bits);
         let replaceable = || alike() && is_clean(mix(removed.prev_key, removed.bits.word()));
-        if !(removed.merged || replaceable()) || above.iter().any(|held| held.nest == removed.instance) {
+        if !(removed.is_merged() || replaceable()) || above.iter().any(|held| held.nest == removed.instance) {
             return false;
         }
         self.held.remove(position);
-        if !removed.merged {
+        if !removed.is_merged() {
             let first = &mut self.held[position];
-            (first.merged, first.prev_key) = (false, removed.prev_key);
+            (first.part, first.prev_key) = (Part::Chain, removed.prev_key);
         }
         true
     }
@@ -498,7 +524,7 @@ impl Task {
         let (entry, above) = self.split_at(position);
         let converted = HeldLock { bits: entry.bits.with_mode(mode), place, ..entry };
         for held in std::iter::once(converted).chain(above) {
-            let key = if held.merged { self.key } else { mix(self.key, held.bits.word()) };
+            let key = if held.is_merged() { self.key } else { mix(self.key, held.bits.word()) };
             self.push(HeldLock { prev_key: self.key, ..held }, key);
         }
     }
@@ -530,7 +556,7 @@ impl Task {
         let mut key = self.seed;
         for held in &self.held {
             assert_eq!(held.prev_key, key, "internal error: chain key of a held lock");
-            if !held.merged {
+            if !held.is_merged() {
                 key = mix(key, held.bits.word());
             }
         }

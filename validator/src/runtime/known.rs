@@ -9,7 +9,7 @@
 
 use super::thread::{NAMES, Thread};
 use crate::engine::HeldLock;
-use crate::engine::task::{Bits, ChainKey, Task, mix};
+use crate::engine::task::{Bits, ChainKey, Part, Task, mix};
 use crate::event::{Context, HeldAs, Place};
 use crate::hook::{Acquire, LockMap};
 use crate::ids::{Instance, LockId};
@@ -31,31 +31,39 @@ pub(super) fn enabling_key(task: &Task, context: Context) -> ChainKey {
 
 impl Thread {
     /// An acquisition that differs from a known one in what the fast path does not look at: the first use of one more lock
-    /// of a class, a chain whose verdict depends on the objects in it, one more lock under a nest lock.
+    /// of a class, a chain whose verdict depends on the objects in it, a lock under a nest lock.
     pub(crate) fn acquire_nearly_known(map: &LockMap, how: Acquire<'_>, place: Place) -> bool {
+        if let Some(nest) = how.nest {
+            let nested = || Thread::acquire_nested(map, how, nest, place);
+            return nested() || Thread::name(map) && nested();
+        }
         (Thread::name(map) && Thread::acquire_known(map, how, place))
             || Thread::acquire_if(map, how, place, |thread, task, key| {
                 thread.is_known(objects_key(task, key, map.lock_id()))
             })
-            || Thread::acquire_merged(map, how, place)
     }
 
-    /// One more lock of the class on top, under a nest lock that is held: no part of the chain.
-    fn acquire_merged(map: &LockMap, how: Acquire<'_>, place: Place) -> bool {
-        let Some(nest) = how.nest.filter(|nest| nest.is_tracked()).map(LockMap::instance) else {
-            return false;
-        };
+    /// A lock under a nest lock that is held: in a known chain, or one more of the class on top, which is no part of the
+    /// chain.
+    fn acquire_nested(map: &LockMap, how: Acquire<'_>, nest: &LockMap, place: Place) -> bool {
         let (Some(thread), Some(task)) = (Thread::get(), Thread::open_task()) else { return false };
         let Some(word) = map.word_of(thread.stamp()) else { return false };
-        if how.subclass != 0 || how.sync {
+        if how.subclass != 0 || how.sync || !nest.is_tracked() {
             return false;
         }
+        let nest = nest.instance();
         let bits = Bits::from_word(word ^ thread.flip.get()).taken(how.mode, how.trylock).nested();
-        if !task.merges(bits) || !task.holds(nest) || !task.has_room() {
+        let (part, key) = task.with(bits);
+        let known = || {
+            part == Part::Merged
+                || thread.is_known(key)
+                || thread.is_known(objects_key(task, key, map.lock_id()))
+        };
+        if !task.has_room() || !task.holds(nest) || !known() {
             return false;
         }
         let entry = HeldLock::new(task.key, map.instance(), map.lock_id(), bits, place);
-        task.push(HeldLock { nest, merged: true, ..entry }, task.key);
+        task.push(HeldLock { nest, part, ..entry }, key);
         true
     }
 

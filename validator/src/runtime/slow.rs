@@ -18,7 +18,7 @@ pub(crate) use super::sink::Verdict;
 use super::stack::Traced;
 use super::thread::{Current, Thread};
 use super::{Inner, RecordedOp, VALIDATORS};
-use crate::engine::task::{ChainKey, Task, mix};
+use crate::engine::task::{ChainKey, Part, Task};
 use crate::engine::{Engine, HeldLock, Outcome};
 use crate::event::{Acquisition, Event, Mode, Place};
 use crate::hook::{Acquire, Held, Key, LockClass, LockMap};
@@ -69,16 +69,16 @@ pub(crate) fn acquire(map: &LockMap, how: Acquire<'_>, place: Place) -> Option<V
         validator.record(task, RecordedOp::Acquire { how: how.into() }, acq.class, map, place);
     }
     let bits = task.bits(&acq);
-    let key = if task.merges(bits) { task.key } else { mix(task.key, bits.word()) };
+    let (part, key) = task.with(bits);
+    let merged = part == Part::Merged;
     let nest_held = acq.nest.is_none_or(|nest| task.holds(nest));
     let objects = objects_key(task, key, acq.lock);
     // What this thread knows first: the set of clean chains is shared.
     let known = || thread.is_known(objects) || validator.is_clean(thread, task.seen(), key);
-    let clean = !validator.registry.takes_recheck() && nest_held && (task.merges(bits) || known());
+    let clean = !validator.registry.takes_recheck() && nest_held && (merged || known());
     if clean && !acq.sync {
         let entry = HeldLock::new(task.key, acq.instance, acq.lock, bits, place);
-        let (nest, merged) = (acq.nest.unwrap_or(entry.nest), task.merges(bits));
-        task.push(HeldLock { nest, merged, ..entry }, key);
+        task.push(HeldLock { nest: acq.nest.unwrap_or(entry.nest), part, ..entry }, key);
         validator.trace(traced, acq.instance);
         return None;
     }
@@ -316,13 +316,16 @@ fn recorded_ops(event: Event) -> Vec<RecordedOp> {
 #[cold]
 #[inline(never)]
 pub(crate) fn task_event(event: Event) -> Option<Verdict> {
+    let of_what_is_held =
+        matches!(event, Event::Freed { .. } | Event::Exit { .. } | Event::UserReturn { .. });
+    if of_what_is_held && Thread::holds_nothing() {
+        return None;
+    }
     let mut entered = Thread::enter()?;
     let thread = entered.thread();
     let gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
-    if matches!(event, Event::Freed { .. } | Event::Exit { .. } | Event::UserReturn { .. })
-        && task.held().is_empty()
-    {
+    if of_what_is_held && task.held().is_empty() {
         return None;
     }
     let validator = validator.clone();

@@ -170,12 +170,15 @@ impl Thread {
         place: Place,
         is_clean: impl FnOnce(&Thread, &Task, ChainKey) -> bool,
     ) -> bool {
-        let Some(word) = map.word_of(Thread::head().stamp.get()) else { return false };
+        let state = STATE.get();
+        // SAFETY: as in `head`.
+        let stamp = unsafe { &(*state).stamp };
+        let Some(word) = map.word_of(stamp.get()) else { return false };
         if how.subclass != 0 || how.sync || how.nest.is_some() {
             return false;
         }
         // SAFETY: no lone head has a stamp that a lock can bear; otherwise as in `get`.
-        let thread = unsafe { &*STATE.get().cast::<Thread>() };
+        let thread = unsafe { &*state.cast::<Thread>() };
         // SAFETY: with this stamp `BUSY` is not set, so no other reference into `current` exists on this thread, and
         // no other thread reaches it; nothing below calls back into a hook.
         let task = unsafe { &mut (*thread.current.get()).task };
@@ -329,9 +332,9 @@ impl Thread {
         if thread.head.flags.get() & BUSY != 0 {
             return true;
         }
-        // SAFETY: as in `acquire_known`, for a look at two lengths.
+        // SAFETY: as in `acquire_known`, for a look at a few lengths.
         let current = unsafe { &*thread.current.get() };
-        current.task.held.is_empty() && current.outer.is_empty()
+        current.task.held.is_empty() && current.outer.iter().all(|(_, task)| task.held.is_empty())
     }
 
     // On the path of every hook but the fastest, and large: its frame holds a whole state.

@@ -87,7 +87,7 @@ const _: () = {
 };
 
 /// The hook after a try that got the lock; if it unwinds, `undo` gives the lock back before the panic goes on.
-#[inline]
+#[inline(always)]
 #[track_caller]
 fn tried(map: &LockMap, how: Acquire<'_>, undo: impl FnMut()) {
     struct Undo<F: FnMut()>(F);

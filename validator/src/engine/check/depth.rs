@@ -14,7 +14,7 @@ use crate::report::model::ReportKind;
 #[must_use]
 pub fn check(engine: &Engine, task: &Task) -> Option<Finding> {
     let chain = task.held();
-    if chain.len() != HELD_DEPTH_REPORT || chain.last()?.merged {
+    if chain.len() != HELD_DEPTH_REPORT || chain.last()?.is_merged() {
         return None;
     }
     let summary = format!("thread `{}` holds {} locks at one time", task.name, chain.len());
