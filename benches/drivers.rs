@@ -112,18 +112,21 @@ fn fault(c: &mut Criterion) {
     group.finish();
 }
 
-/// A kernel, and what programs do to it at random on four threads, from its boot to its end: with all that is new.
+/// A kernel, and what programs do to it at random on four threads, from its boot to its end: with all that is new. The
+/// longer one is what `lockdep stress` does by default.
 fn stress(c: &mut Criterion) {
-    let stress = Stress { setup: Setup::LINUX_6_12, seed: 1, threads: 4, operations: 400, faults: false };
     let progress: Arc<dyn Fn() + Send + Sync> = Arc::new(|| ());
     let mut group = c.benchmark_group(format!("stress/{MODE}"));
     group.sample_size(20);
-    group.bench_function("400 operations", |b| {
-        b.iter(|| {
-            let stressed = stress.run(&progress);
-            assert!(stressed.is_clean(), "{stressed:?}");
+    for operations in [400, 2000] {
+        let stress = Stress { setup: Setup::LINUX_6_12, seed: 1, threads: 4, operations, faults: false };
+        group.bench_function(BenchmarkId::new("operations", operations), |b| {
+            b.iter(|| {
+                let stressed = stress.run(&progress);
+                assert!(stressed.is_clean(), "{stressed:?}");
+            });
         });
-    });
+    }
     group.finish();
 }
 

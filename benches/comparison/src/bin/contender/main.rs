@@ -78,8 +78,8 @@ fn first_and_second_use() -> (f64, f64) {
     (use_all(), use_all())
 }
 
-/// Nests of four while another thread takes locks that nobody has seen before, one after the other.
-fn beside_a_learner() -> f64 {
+/// Does this while another thread takes locks that nobody has seen before, one after the other.
+fn beside_a_learner(work: impl FnOnce() -> f64) -> f64 {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -89,24 +89,23 @@ fn beside_a_learner() -> f64 {
                 drop(Mutex::unheard_of().lock());
             }
         });
-        let locks = mutexes();
-        let nanoseconds = nanoseconds(|| nest(4, &locks)) / 4.0;
+        let nanoseconds = work();
         stop.store(true, Ordering::Relaxed);
         nanoseconds
     })
 }
 
-/// Nests of four in four threads, each with locks of its own.
-fn in_threads() -> f64 {
+/// Nests of four in so many threads, each with locks of its own.
+fn in_threads(threads: usize) -> f64 {
     let each = || {
         let locks = mutexes();
         nanoseconds(|| nest(4, &locks)) / 4.0
     };
-    let threads: Vec<f64> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(each)).collect();
+    let times: Vec<f64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(each)).collect();
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).collect()
     });
-    threads.iter().sum::<f64>() / threads.len() as f64
+    times.iter().sum::<f64>() / threads as f64
 }
 
 fn main() {
@@ -120,8 +119,10 @@ fn main() {
     let readers = [RwLock::new(), RwLock::new(), RwLock::new(), RwLock::new()];
     println!("read, depth 1\t{}", nanoseconds(|| take!(readers, read; 0)));
     println!("read, depth 4\t{}", nanoseconds(|| take!(readers, read; 0 1 2 3)) / 4.0);
-    println!("depth 4, 4 threads, locks of their own\t{}", in_threads());
-    println!("depth 4, another thread meets new locks\t{}", beside_a_learner());
+    println!("depth 4, 4 threads, locks of their own\t{}", in_threads(4));
+    println!("depth 4, another thread meets new locks\t{}", beside_a_learner(|| in_threads(1)));
+    println!("depth 4, 7 threads, locks of their own\t{}", in_threads(7));
+    println!("depth 4, 7 threads, another one meets new locks\t{}", beside_a_learner(|| in_threads(7)));
     let (first, second) = first_and_second_use();
     println!("10,000 locks of one place, first use\t{first}");
     println!("10,000 locks of one place, second use\t{second}");
