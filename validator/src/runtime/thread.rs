@@ -391,8 +391,9 @@ impl Thread {
     /// The validator this thread is bound to, watching or not.
     pub(super) fn validator() -> Option<Arc<Inner>> {
         let thread = Thread::get_or_create()?;
-        // SAFETY: a shared look at a field that only `bind` and `unbind` change, which are not running.
-        Some(unsafe { &*thread.current.get() }.validator.clone())
+        // SAFETY: a shared look at a field that only `bind` and `unbind` change, which are not running. At this field and
+        // no other: a callback may ask, and who called it goes on to use the rest of `current`.
+        Some(unsafe { &(*thread.current.get()).validator }.clone())
     }
 
     /// Binds this thread to a validator until [`unbind`](Self::unbind). False if the thread is past its end, or
