@@ -111,9 +111,8 @@ impl fmt::Debug for DynamicClass {
     }
 }
 
-/// One lock of the class is gone.
-pub(super) fn give_back(class: &LockClass) {
-    let address = core::ptr::from_ref(class).addr();
+/// One lock of the class at this address is gone. With it may go the class: so this is not handed a reference to it.
+pub(super) fn give_back(address: usize) {
     let last = inside(|| {
         let mut lent = LENT.lock();
         let (_, locks) = lent.get_mut(&address)?;

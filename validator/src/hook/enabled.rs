@@ -53,7 +53,7 @@ impl Drop for LockMap {
         if let Key::Class(class) = self.key
             && class.is_dynamic()
         {
-            dynamic::give_back(class);
+            dynamic::give_back(self.key.address());
         }
     }
 }
