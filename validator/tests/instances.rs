@@ -113,7 +113,7 @@ fn locks_that_are_gone_leave_nothing_behind() {
     let v = Validator::new();
     v.scope(|| {
         let root = accounts(1);
-        for _ in 0..100 {
+        for _ in 0..if cfg!(miri) { 5 } else { 100 } {
             let nodes = accounts(4);
             transfer(&nodes[0], &nodes[1]);
             transfer(&nodes[1], &nodes[2]);

@@ -120,15 +120,16 @@ fn locks_can_be_made_in_statics_and_consts() {
 
 #[test]
 fn a_mutex_excludes() {
+    const EACH: u32 = if cfg!(miri) { 20 } else { 1000 };
     let count = Arc::new(Mutex::new(0));
     let threads: Vec<_> = (0..4)
         .map(|_| {
             let count = count.clone();
-            lockdep::thread::spawn(move || (0..1000).for_each(|_| *count.lock() += 1))
+            lockdep::thread::spawn(move || (0..EACH).for_each(|_| *count.lock() += 1))
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(*count.lock(), 4000);
+    assert_eq!(*count.lock(), 4 * EACH);
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn a_reentrant_mutex_counts() {
 
 #[test]
 fn a_condvar_passes_a_token_to_and_fro() {
-    const ROUNDS: u32 = 100;
+    const ROUNDS: u32 = if cfg!(miri) { 5 } else { 100 };
     let shared = Arc::new((Mutex::new(0u32), Condvar::new()));
     let other = shared.clone();
     let play = |shared: &(Mutex<u32>, Condvar), parity: u32| {

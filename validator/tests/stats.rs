@@ -42,7 +42,8 @@ fn numbers_say_what_was_learned_and_a_known_chain_adds_nothing() {
         stats.searches, 0,
         "all in the order of first use; where nothing interrupts, none for interrupts"
     );
-    assert_eq!(stats.stacks, 3, "each first use of a class");
+    let stacks = if cfg!(miri) { 0 } else { 3 };
+    assert_eq!(stats.stacks, stacks, "each first use of a class");
     assert_eq!((stats.findings, stats.duplicates), (0, 0));
     assert_eq!((stats.irq_safe, stats.irq_unsafe), (0, 3));
     assert!(stats.to_string().contains(" classes                            3\n"), "{stats}");
