@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -36,6 +37,37 @@ pub(in crate::hook) struct Dynamic {
 
 /// Classes by address, each with the number of locks that bear it.
 static LENT: Mutex<BTreeMap<usize, (Arc<LockClass>, usize)>> = Mutex::new(BTreeMap::new());
+
+/// The class that a lock bears. Not a reference: with the last lock the class goes too, while those who were handed the lock
+/// to drop it have not returned yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClassRef(*const LockClass);
+
+// SAFETY: it is used as a `&LockClass`, which may be sent.
+unsafe impl Send for ClassRef {}
+// SAFETY: it is used as a `&LockClass`, which may be shared.
+unsafe impl Sync for ClassRef {}
+
+impl ClassRef {
+    /// One that is in a static.
+    pub(super) const fn to(class: &'static LockClass) -> Self {
+        ClassRef(class)
+    }
+
+    pub(super) fn address(self) -> usize {
+        self.0.addr()
+    }
+}
+
+impl Deref for ClassRef {
+    type Target = LockClass;
+
+    fn deref(&self) -> &LockClass {
+        // SAFETY: a static; or `LENT` keeps the class alive until the lock gives it back when it is dropped, and nobody
+        // looks for the class of a lock after that.
+        unsafe { &*self.0 }
+    }
+}
 
 /// A class that goes away when this is dropped.
 ///
@@ -90,11 +122,10 @@ impl DynamicClass {
     }
 
     /// The class, for one more lock, which gives it back with [`give_back`].
-    pub(super) fn lend(&self) -> &'static LockClass {
-        let class = Arc::as_ptr(&self.0);
-        inside(|| LENT.lock().entry(class.addr()).or_insert_with(|| (self.0.clone(), 0)).1 += 1);
-        // SAFETY: the table keeps the class alive until the lock that it is lent to gives it back when it is dropped.
-        unsafe { &*class }
+    pub(super) fn lend(&self) -> ClassRef {
+        let class = ClassRef(Arc::as_ptr(&self.0));
+        inside(|| LENT.lock().entry(class.address()).or_insert_with(|| (self.0.clone(), 0)).1 += 1);
+        class
     }
 }
 
@@ -111,7 +142,7 @@ impl fmt::Debug for DynamicClass {
     }
 }
 
-/// One lock of the class at this address is gone. With it may go the class: so this is not handed a reference to it.
+/// One lock of the class at this address is gone, and with it perhaps the class.
 pub(super) fn give_back(address: usize) {
     let last = inside(|| {
         let mut lent = LENT.lock();

@@ -32,7 +32,7 @@ use tag::Tag;
 
 pub(super) use dynamic::Dynamic;
 pub use dynamic::DynamicClass;
-pub(crate) use dynamic::Holding;
+pub(crate) use dynamic::{ClassRef, Holding};
 pub use holds::{PinCookie, assert_any_held, complete, pin, reclass, repin, unpin, wait};
 
 /// What a lock carries for the validator: its class, what the validator that used it last knows of that class, and
@@ -53,7 +53,7 @@ impl Drop for LockMap {
         if let Key::Class(class) = self.key
             && class.is_dynamic()
         {
-            dynamic::give_back(self.key.address());
+            dynamic::give_back(class.address());
         }
     }
 }
@@ -78,16 +78,21 @@ impl LockClass {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Key {
     /// A `LockClass`: a static, or one on the heap that lives as long as a lock bears it.
-    Class(&'static LockClass),
+    Class(ClassRef),
     /// The place of construction, and what is constructed there.
     Site(&'static Location<'static>, &'static &'static str),
 }
 
 impl Key {
+    /// The key of a class in a static.
+    pub(crate) const fn of_class(class: &'static LockClass) -> Self {
+        Key::Class(ClassRef::to(class))
+    }
+
     /// Equal addresses mean equal keys (not the other way round: see [`site`](Self::site)).
     pub(crate) fn address(self) -> usize {
         match self {
-            Key::Class(class) => core::ptr::from_ref(class).addr(),
+            Key::Class(class) => class.address(),
             Key::Site(at, _) => core::ptr::from_ref(at).addr(),
         }
     }
@@ -130,7 +135,7 @@ impl LockMap {
     /// A map of this class.
     #[must_use]
     pub const fn new(class: &'static LockClass) -> Self {
-        LockMap::of(Key::Class(class))
+        LockMap::of(Key::of_class(class))
     }
 
     const fn of(key: Key) -> Self {
@@ -148,7 +153,7 @@ impl LockMap {
     /// A map of a class that comes and goes.
     #[must_use]
     pub fn dynamic(class: &DynamicClass) -> Self {
-        LockMap::new(class.lend())
+        LockMap::of(Key::Class(class.lend()))
     }
 
     /// Gives a lock that is not held another class (kernel: `lockdep_set_class()`).
@@ -216,7 +221,7 @@ impl LockMap {
 
     /// The class, if it is one that comes and goes.
     fn dynamic_class(&self) -> Option<&LockClass> {
-        match self.key {
+        match &self.key {
             Key::Class(class) if class.is_dynamic() => Some(class),
             _ => None,
         }

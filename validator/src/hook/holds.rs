@@ -19,7 +19,7 @@ use crate::runtime::{Thread, slow};
 /// If that is a finding and the validator is set to panic on it. It has been done then.
 #[track_caller]
 pub fn reclass(map: &LockMap, class: Option<&'static LockClass>, subclass: u8) {
-    let key = class.map_or(map.key(), Key::Class);
+    let key = class.map_or(map.key(), Key::of_class);
     raise(slow::event_at(map, key, subclass, Place::caller(), |instance, class, place| Event::Reclass {
         instance,
         class,

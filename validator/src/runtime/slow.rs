@@ -394,7 +394,7 @@ pub(super) fn declare(validator: &Inner, order: &[&'static LockClass], place: Pl
     let mut task = validator.new_task();
     task.name = "(declared order)".into();
     let class_of = |class: &&'static LockClass| {
-        validator.registry.class_of_key(&validator.engine, Key::Class(class), 0, LockId::UNKNOWN)
+        validator.registry.class_of_key(&validator.engine, Key::of_class(class), 0, LockId::UNKNOWN)
     };
     let classes: Vec<ClassId> = order.iter().map(class_of).collect();
     let mut engine = validator.engine.lock();
