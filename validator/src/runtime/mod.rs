@@ -100,23 +100,24 @@ impl std::panic::UnwindSafe for Inner {}
 /// Every validator of the process, for classes that go away.
 static VALIDATORS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
 
-static EPOCHS: AtomicU32 = AtomicU32::new(1);
+/// The epoch of the newest validator.
+static EPOCH: AtomicU32 = AtomicU32::new(0);
 
-/// An epoch that no other validator of this process has.
+/// The epoch after the last one. What locks and threads remember of a validator bears its epoch and outlives it, so none is
+/// ever used again.
 ///
 /// # Panics
-/// After 2³² validators.
-fn next_epoch() -> u32 {
-    let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
-    assert!(epoch != 0 && epoch != thread::NEVER, "more than 2^32 validators");
-    epoch
+/// After 2³² validators, each time.
+fn next_epoch(last: &AtomicU32) -> u32 {
+    let next = |last: u32| last.checked_add(1).filter(|epoch| *epoch != thread::NEVER);
+    last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).expect("more than 2^32 validators") + 1
 }
 
 impl Inner {
     fn new(config: Config, sink: Sink) -> Self {
         fork::prepare_once();
         Inner {
-            epoch: next_epoch(),
+            epoch: next_epoch(&EPOCH),
             config,
             engine: Mutex::new(Engine::new()),
             registry: Registry::default(),
@@ -450,4 +451,22 @@ pub fn global() -> &'static Validator {
     });
     // What is locked while it is being made (by the allocator) must not ask for it.
     Thread::unwatched(|| &*GLOBAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::{AtomicU32, Ordering, next_epoch, thread};
+
+    #[test]
+    fn no_epoch_is_used_twice_though_there_are_no_more() {
+        let last = AtomicU32::new(0);
+        assert_eq!([(); 3].map(|()| next_epoch(&last)), [1, 2, 3]);
+        last.store(thread::NEVER - 2, Ordering::Relaxed);
+        assert_eq!(next_epoch(&last), thread::NEVER - 1);
+        for _ in 0..4 {
+            catch_unwind(AssertUnwindSafe(|| next_epoch(&last))).unwrap_err();
+        }
+    }
 }
