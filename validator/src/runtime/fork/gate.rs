@@ -40,7 +40,8 @@ impl Gate {
 
     /// Shuts the gate for a fork, and waits until nobody is inside but the one who forks (if he is).
     pub(super) fn shut(&self, i_am_inside: bool) {
-        self.word.fetch_add(FORK, Ordering::Acquire);
+        // What those did who went out is seen by the last look.
+        self.word.fetch_add(FORK, Ordering::Relaxed);
         while self.word.load(Ordering::Acquire) % FORK > u32::from(i_am_inside) {
             yield_now();
         }
@@ -53,6 +54,7 @@ impl Gate {
 
     /// Opens the gate in the child: whoever stood at it, or forked at the same time, is not there.
     pub(super) fn open_in_child(&self, i_am_inside: bool) {
-        self.word.store(u32::from(i_am_inside), Ordering::Release);
+        // There is no other thread.
+        self.word.store(u32::from(i_am_inside), Ordering::Relaxed);
     }
 }
