@@ -336,8 +336,11 @@ fn scoped_threads_inherit_the_validator_and_borrow() {
 
 /// The tags of the only finding, of each order in a thread of its own.
 fn tags_of(orders: impl FnOnce(&'static Mutex<()>, &'static Mutex<()>)) -> Vec<&'static str> {
-    let (a, b): (&Mutex<()>, &Mutex<()>) =
-        (Box::leak(Box::new(Mutex::new(()))), Box::leak(Box::new(Mutex::new(()))));
+    // Kept for the whole run, which is no leak.
+    static PAIRS: std::sync::Mutex<Vec<&(Mutex<()>, Mutex<()>)>> = std::sync::Mutex::new(Vec::new());
+    let pair: &(Mutex<()>, Mutex<()>) = Box::leak(Box::new((Mutex::new(()), Mutex::new(()))));
+    PAIRS.lock().unwrap().push(pair);
+    let (a, b) = pair;
     let v = lenient();
     v.scope(|| orders(a, b));
     assert_eq!(kinds(&v), ["circular"]);
