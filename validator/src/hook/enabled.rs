@@ -499,25 +499,34 @@ pub fn ww_misuse(map: &LockMap, what: WwMisuse) {
     }));
 }
 
+/// An event that says nothing where nothing is held.
+#[track_caller]
+#[inline]
+fn about_what_is_held(event: Event) {
+    if !Thread::holds_nothing() {
+        raise(slow::task_event(event));
+    }
+}
+
 /// Says that this memory goes away, or that the locks in it are initialised anew: reports `freed` if one of
 /// them is held by this thread.
 #[track_caller]
 pub fn freed<T: ?Sized>(memory: &T) {
     let start = core::ptr::from_ref(memory).cast::<u8>().addr() as u64;
     let len = size_of_val(memory).max(1) as u64;
-    raise(slow::task_event(Event::Freed { start, len, place: Place::caller() }));
+    about_what_is_held(Event::Freed { start, len, place: Place::caller() });
 }
 
 /// Says that this task ends: reports `exit` if it holds locks.
 #[track_caller]
 pub fn task_exit() {
-    raise(slow::task_event(Event::Exit { place: Place::caller() }));
+    about_what_is_held(Event::Exit { place: Place::caller() });
 }
 
 /// Says that this task returns to its user: reports `user-return` if it holds locks.
 #[track_caller]
 pub fn user_return() {
-    raise(slow::task_event(Event::UserReturn { place: Place::caller() }));
+    about_what_is_held(Event::UserReturn { place: Place::caller() });
 }
 
 /// Names this thread in reports.

@@ -316,18 +316,10 @@ fn recorded_ops(event: Event) -> Vec<RecordedOp> {
 #[cold]
 #[inline(never)]
 pub(crate) fn task_event(event: Event) -> Option<Verdict> {
-    let of_what_is_held =
-        matches!(event, Event::Freed { .. } | Event::Exit { .. } | Event::UserReturn { .. });
-    if of_what_is_held && Thread::holds_nothing() {
-        return None;
-    }
     let mut entered = Thread::enter()?;
     let thread = entered.thread();
     let gate = Pass::new();
     let Current { validator, task, .. } = entered.current();
-    if of_what_is_held && task.held().is_empty() {
-        return None;
-    }
     let validator = validator.clone();
     let enabling = match event {
         Event::Enable { context, on: true, .. } => Some(enabling_key(task, context)),

@@ -337,14 +337,14 @@ impl Thread {
         current.task.held.is_empty() && current.outer.iter().all(|(_, task)| task.held.is_empty())
     }
 
-    // On the path of every hook but the fastest, and large: its frame holds a whole state.
+    // On the path of every hook but the fastest, and large: its frame may hold a whole state.
     #[cold]
     #[inline(never)]
     fn create() -> Option<&'static Thread> {
         // First: what is locked while the state is being made is not watched.
         STATE.set(&raw const AWAY.0);
         let validator = super::global().inner.clone();
-        let created = Box::into_raw(Box::new(Thread::new(validator)));
+        let created = Box::into_raw(Thread::new(validator));
         let registered = AT_EXIT.try_with(|at_exit| at_exit.0.set(created));
         if registered.is_err() {
             // SAFETY: `created` comes from `Box::into_raw` and was given to nobody.
@@ -355,10 +355,11 @@ impl Thread {
         Thread::get()
     }
 
-    fn new(validator: Arc<Inner>) -> Self {
+    /// On the heap from the start: it is large, and not to be copied.
+    fn new(validator: Arc<Inner>) -> Box<Self> {
         let task = validator.new_task();
         let flags = flags_for(&validator);
-        let thread = Thread {
+        let thread = Box::new(Thread {
             head: Head::new(BUSY),
             flip: Cell::new(0),
             entries: Cell::new(0),
@@ -373,7 +374,7 @@ impl Thread {
             cache: [const { Cell::new(0) }; CHAIN_CACHE_SLOTS],
             names: [const { Cell::new((0, 0)) }; NAMES],
             numbers: Cell::new(0..0),
-        };
+        });
         thread.settle(flags);
         thread
     }
