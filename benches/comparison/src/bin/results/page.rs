@@ -32,7 +32,7 @@ pub fn page(
     }
     writeln!(page, "## New dependencies\n\n```text\n{}\n```\n", learning.trim_end())?;
     page.push_str(
-        "## Whole programs\n\nThe driver models at work, in nanoseconds of wall time by criterion. The stress is a kernel of its own with four \
+        "## Whole programs\n\nThe driver models at work, in nanoseconds of wall time by criterion, the median of five runs in turn. The stress is a kernel of its own with four \
          threads and so many random operations, from its boot to its end: everything in it is new. The last ones are a public crate, r2d2, whose parking_lot is ours, in \
          nanoseconds of CPU time: a thread borrows a connection, and counts the twelve words of a line in it.\n\n\
          | program | off | on | on / off |\n|---|---|---|---|\n",

@@ -100,21 +100,35 @@ pub fn median(mut samples: Vec<f64>) -> f64 {
 /// A piece of a whole program: its name, nanoseconds with the validator off and with it on.
 pub type Program = (String, f64, f64);
 
+/// How often each bench runs in either mode, in turn: the machine is not the same from one minute to the next. The median
+/// counts.
+const TURNS: usize = 5;
+
 /// Whole programs on the driver models, off and on.
 pub fn programs() -> Result<Vec<Program>> {
-    let mut programs = Vec::new();
+    const BRIEFLY: [&str; 6] =
+        ["--output-format", "bencher", "--warm-up-time", "0.5", "--measurement-time", "1"];
+    let mut programs: Vec<(String, [Vec<f64>; 2])> = Vec::new();
     for name in ["buffer_life", "drivers"] {
-        let [off, on] = [false, true].map(|on| bench(name, on, &["--output-format", "bencher"]));
-        let (off, on) = (rows(&off?, "off"), rows(&on?, "on"));
-        programs.extend(off.into_iter().filter_map(|(name, off)| {
-            let (_, on) = on.iter().find(|(other, _)| *other == name)?;
-            Some((name, off, *on))
-        }));
+        for _ in 0..TURNS {
+            for (on, mode) in ["off", "on"].into_iter().enumerate() {
+                for (row, nanoseconds) in rows(&bench(name, on == 1, &BRIEFLY)?, mode) {
+                    let known = programs.iter().position(|(name, _)| *name == row);
+                    let at = known.unwrap_or_else(|| {
+                        programs.push((row, Default::default()));
+                        programs.len() - 1
+                    });
+                    programs[at].1[on].push(nanoseconds);
+                }
+            }
+        }
     }
+    // What only one mode has is no whole program.
+    programs.retain(|(_, samples)| samples.iter().all(|samples| samples.len() == TURNS));
     if programs.is_empty() {
         return Err("the benches have no program in common".into());
     }
-    Ok(programs)
+    Ok(programs.into_iter().map(|(name, [off, on])| (name, median(off), median(on))).collect())
 }
 
 /// The rows of criterion's `bencher` format, without the mode in their names.
