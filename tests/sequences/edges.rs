@@ -16,13 +16,13 @@ type Edges = BTreeSet<(String, String)>;
 
 /// Name and subclass, as the kernel prints them.
 fn name(engine: &Engine, class: ClassId) -> String {
-    let def = &engine.classes().get(class).def;
-    if def.subclass == 0 { def.name.to_string() } else { format!("{}/{}", def.name, def.subclass) }
+    let class = engine.classes().get(class);
+    if class.subclass == 0 { class.name.to_string() } else { format!("{}/{}", class.name, class.subclass) }
 }
 
 /// The order among these classes.
 fn edges(engine: &Engine, classes: &Names) -> Edges {
-    let edges = engine.graph().edges().iter();
+    let edges = engine.graph().edges();
     let named = edges.map(|edge| (name(engine, edge.from), name(engine, edge.to)));
     named.filter(|(from, to)| classes.contains(from) && classes.contains(to)).collect()
 }

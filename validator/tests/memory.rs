@@ -1,40 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many bytes the engine keeps for each class and each dependency, and the runtime for each thread: the first two
-//! with a margin of about a fifth above what was counted here. The bytes of the whole process are counted, so these tests
-//! are by themselves, one after the other.
+//! How many bytes the engine keeps for each class and each dependency, and the runtime for each thread. The bytes of the
+//! whole process are counted, so these tests are by themselves, one after the other.
 #![cfg(feature = "lockdep")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "../../benches/common/counting.rs"]
+mod counting;
+
 use std::sync::{Mutex, PoisonError};
 
+use counting::in_use;
 use lockdep::engine::{ClassDef, Engine, Task};
 use lockdep::event::{Acquisition, Event, Place};
 use lockdep::ids::{ClassId, Instance, TaskId};
 use lockdep::{Validator, sync};
-
-/// Counts the bytes in use.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: hands everything through to the system's allocator; the counter owns nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Held by the test that counts.
 static COUNTING: Mutex<()> = Mutex::new(());
@@ -54,10 +32,10 @@ fn a_thread_takes_at_most_16_kib() {
     }
     let bytes = std::thread::scope(|scope| {
         let count = || {
-            let before = IN_USE.load(Ordering::Relaxed);
+            let before = in_use();
             validator.scope(|| {
                 nest();
-                IN_USE.load(Ordering::Relaxed) - before
+                in_use() - before
             })
         };
         scope.spawn(count).join().expect("it does not panic")
@@ -66,39 +44,53 @@ fn a_thread_takes_at_most_16_kib() {
     assert!((1..=16 * 1024).contains(&bytes), "{bytes} bytes for each thread");
 }
 
-#[test]
-fn a_class_and_a_dependency_take_so_many_bytes() {
-    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    // Tables that double are nearly full.
-    const CLASSES: u32 = 3_500;
-    const DISTANCES: u32 = 8;
-    let start = IN_USE.load(Ordering::Relaxed);
-    let mut engine = Engine::new();
-    let classes: Vec<ClassId> =
-        (0..CLASSES).map(|n| engine.register(ClassDef::named(&format!("class{n}")))).collect();
-    let for_classes = IN_USE.load(Ordering::Relaxed) - start;
-    let mut task = Task::new(TaskId(1), "task".into(), 0);
-    for distance in 1..=DISTANCES {
-        for pair in classes.windows(distance as usize + 1) {
-            let pair = [pair[0], pair[distance as usize]].map(|class| {
-                let instance = Instance(class.index() as u64 + 1);
-                Acquisition::exclusive(class, instance, Place::Line(1))
-            });
-            for acquisition in pair {
-                engine.step(&mut task, Event::Acquire(acquisition));
-            }
-            for acquisition in pair.iter().rev() {
-                let (instance, place) = (acquisition.instance, acquisition.place);
-                engine.step(&mut task, Event::Release { instance, place });
-            }
-        }
+/// Takes and releases the only lock of each of these classes, each inside the one before.
+fn nest(engine: &mut Engine, task: &mut Task, classes: &[ClassId]) {
+    let nest: Vec<Acquisition> = classes
+        .iter()
+        .map(|class| Acquisition::exclusive(*class, Instance(class.index() as u64 + 1), Place::Line(1)))
+        .collect();
+    for acquisition in &nest {
+        engine.step(task, Event::Acquire(*acquisition));
     }
-    let dependencies = engine.graph().edges().len();
-    assert!(dependencies > 27_000, "{dependencies}");
-    let for_dependencies = IN_USE.load(Ordering::Relaxed) - start - for_classes;
-    let (class, dependency) = (for_classes / CLASSES as usize, for_dependencies / dependencies);
-    assert!(class <= 200, "{class} bytes for each class");
-    // What a class gets with its first dependency is in this.
-    assert!(dependency <= 210, "{dependency} bytes for each dependency");
-    println!("{class} bytes for each class, {dependency} for each dependency");
+    for Acquisition { instance, place, .. } in nest.into_iter().rev() {
+        engine.step(task, Event::Release { instance, place });
+    }
+}
+
+/// At each number, not only where some table happens to be full.
+#[test]
+fn a_class_takes_100_bytes_and_a_dependency_64_whatever_their_number() {
+    const DISTANCES: usize = 8;
+    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    for count in [400, 512, 513, 1000, 1023, 1024, 1025, 2100, 3500] {
+        let mut classes: Vec<ClassId> = Vec::with_capacity(count);
+        let mut task = Task::new(TaskId(1), "task".into(), 0);
+        nest(&mut Engine::new(), &mut task, &[]);
+        let start = in_use();
+        let mut engine = Engine::new();
+        for n in 0..count {
+            classes.push(engine.register(ClassDef::named(&format!("class{n}"))));
+            nest(&mut engine, &mut task, &classes[n..]);
+        }
+        let for_classes = in_use() - start;
+        let class = for_classes / count;
+        println!("{count} classes: {class} bytes for each, name and first uses included");
+        assert!(class <= 100, "{class} bytes for each of {count} classes");
+        // Dependencies of each class, the next one after the one before.
+        for later in 1..count {
+            for earlier in later.saturating_sub(DISTANCES)..later {
+                nest(&mut engine, &mut task, &[classes[earlier], classes[later]]);
+            }
+            let dependencies = engine.graph().len();
+            let bytes = in_use() - start - for_classes;
+            // What a class gets with its first dependency is in this.
+            let few = dependencies < 2000;
+            assert!(few || bytes <= 64 * dependencies, "{bytes} bytes for {dependencies} dependencies");
+        }
+        let dependencies = engine.graph().len();
+        let bytes = in_use() - start - for_classes;
+        println!("{dependencies} dependencies: {:.1} bytes for each", bytes as f64 / dependencies as f64);
+        assert_eq!(dependencies, DISTANCES * count - DISTANCES * (DISTANCES + 1) / 2);
+    }
 }

@@ -21,7 +21,7 @@
 //! Kernel counterpart: the event is the first statement of `lock_acquire()` and `lock_release()`, so a trace goes on
 //! after the kernel's first report, and the printing of that report is in it.
 
-use lockdep::engine::{ClassDef, Dependency, Engine, Finding, Outcome, Task};
+use lockdep::engine::{ClassDef, Edge, Engine, Finding, Outcome, Task};
 use lockdep::event::{Acquisition, Event};
 use lockdep::ids::{ClassId, Instance};
 use lockdep::limits::SUBCLASSES;
@@ -116,7 +116,7 @@ impl<'a> Judge<'a> {
         engine.repeat_findings(true);
         let mut names = Names::new(annotations);
         prime::declare(&mut engine, &mut names, annotations);
-        let declared_edges = engine.graph().edges().len();
+        let declared_edges = engine.graph().len();
         Judge {
             engine,
             names,
@@ -150,7 +150,7 @@ impl<'a> Judge<'a> {
         self.file = Some(file.to_owned());
         self.counts = Counts::default();
         self.used.clear();
-        self.declared_edges = self.engine.graph().edges().len();
+        self.declared_edges = self.engine.graph().len();
         self.entries = None;
         (self.too_deep, self.flags_missing) = (false, false);
     }
@@ -212,10 +212,10 @@ impl<'a> Judge<'a> {
     /// How much was read and learned.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let (known, learned) = self.engine.graph().edges().split_at(self.declared_edges);
-        let pairs = |edges: &[Dependency]| -> FxHashSet<_> {
-            edges.iter().map(|edge| (edge.from, edge.to)).collect()
-        };
+        let edges: Vec<&Edge> = self.engine.graph().edges().collect();
+        let (known, learned) = edges.split_at(self.declared_edges);
+        let pairs =
+            |edges: &[&Edge]| -> FxHashSet<_> { edges.iter().map(|edge| (edge.from, edge.to)).collect() };
         let edges = pairs(learned).difference(&pairs(known)).count() as u64;
         Counts { edges, ..self.counts }
     }
@@ -338,7 +338,7 @@ impl<'a> Judge<'a> {
     fn teach(&mut self, by_key: bool) {
         for dump in std::mem::take(&mut self.dumps) {
             self.left_out += prime::apply(&mut self.engine, &mut self.names, &dump, by_key);
-            self.declared_edges = self.engine.graph().edges().len();
+            self.declared_edges = self.engine.graph().len();
         }
     }
 

@@ -27,7 +27,7 @@ fn taught(lines: &[String]) -> Vec<String> {
     let annotations = Annotations::none();
     let judge = judge(&annotations, lines);
     let name = |class| judge.engine().classes().get(class).display_name();
-    let edges = judge.engine().graph().edges().iter();
+    let edges = judge.engine().graph().edges();
     edges.map(|edge| format!("{} -{}> {}", name(edge.from), edge.strength.letters(), name(edge.to))).collect()
 }
 

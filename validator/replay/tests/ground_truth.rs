@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use lockdep::ReportKind;
-use lockdep::engine::Dependency;
+use lockdep::engine::Edge;
 use lockdep_replay::ftrace::{self, Line, Op};
 use lockdep_replay::{Annotations, Dump, Judge, Lines};
 
@@ -100,8 +100,8 @@ fn go_on<'a>(mut judge: Judge<'a>, file: &str) -> Judge<'a> {
 }
 
 /// The dependencies between neighbours on the stack.
-fn direct<'j>(judge: &'j Judge<'_>) -> impl Iterator<Item = &'j Dependency> {
-    judge.engine().graph().edges().iter().filter(|edge| edge.adjacent)
+fn direct<'j>(judge: &'j Judge<'_>) -> impl Iterator<Item = &'j Edge> {
+    judge.engine().graph().edges().filter(|edge| edge.adjacent)
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn with_all_arguments_the_direct_dependencies_are_exactly_the_kernels() {
     for (run, _) in RUNS {
         let judge = replay(&format!("ext/{run}.lkx.gz"), &annotations);
         let class = |class| {
-            let subclass = judge.engine().classes().get(class).def.subclass;
+            let subclass = judge.engine().classes().get(class).subclass;
             format!("{:x}", judge.key_of(class).expect("a key") + u64::from(subclass))
         };
         let kernel = kernel(run, by_address);
@@ -155,13 +155,8 @@ fn below_a_recursive_reader_more_is_learned_than_the_kernel_does() {
     }
     let classes = judge.engine().classes();
     let name = |class| classes.get(class).display_name();
-    let edges: Vec<_> = judge
-        .engine()
-        .graph()
-        .edges()
-        .iter()
-        .map(|edge| (name(edge.from), name(edge.to), edge.adjacent))
-        .collect();
+    let edges: Vec<_> =
+        judge.engine().graph().edges().map(|edge| (name(edge.from), name(edge.to), edge.adjacent)).collect();
     let edge = |from: &str, to: &str, adjacent| (from.to_owned(), to.to_owned(), adjacent);
     assert_eq!(
         edges,
@@ -200,7 +195,7 @@ fn with_names_only_nothing_is_missing_and_nothing_is_invented() {
     let annotations = Annotations::builtin();
     for (run, file) in RUNS {
         let judge = replay(file, &annotations);
-        let class = |class| judge.engine().classes().get(class).def.name.to_string();
+        let class = |class| judge.engine().classes().get(class).name.to_string();
         let kernel = kernel(run, by_name);
         let ours: Pairs = direct(&judge).map(|edge| (class(edge.from), class(edge.to))).collect();
         let before = held_before(file);

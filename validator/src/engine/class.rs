@@ -7,14 +7,17 @@
 //!
 //! Kernel counterpart: `register_lock_class()`, `count_matching_names()`, `print_lock_name()`.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use super::chunks::{Chunks, Index};
 use super::end_of;
-use super::graph::{End, StackId};
+use super::evidence::{EndId, Evidence, Reference, Stack, StackId};
+use super::sight::Tasks;
 use super::task::{CLASSES_MAX, HeldLock};
-use super::usage::{Fact, FirstUse, Usage};
+use super::usage::{Fact, KeptUse, Usage};
 use crate::event::{Context, LockKind, WaitType};
 use crate::ids::{ClassId, Instance};
 
@@ -22,7 +25,7 @@ use crate::ids::{ClassId, Instance};
 #[derive(Clone, Debug)]
 pub struct ClassDef {
     /// Name of the key.
-    pub name: Arc<str>,
+    pub name: Box<str>,
     /// 0 to 7.
     pub subclass: u8,
     /// Another subclass of the same key, if there is one already.
@@ -60,50 +63,84 @@ impl ClassDef {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Population {
     None,
-    One(Instance),
+    /// [`Class::only`].
+    One,
     Many,
+    /// The class has gone away.
+    Removed,
 }
 
-/// One class.
-#[derive(Clone, Debug)]
+/// What a class is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nature {
+    /// See [`ClassDef::excludes`].
+    Exclusive,
+    /// Its opposite.
+    Shared,
+    /// See [`ClassDef::event`].
+    Event,
+}
+
+/// One class, in 56 bytes and its name.
+#[derive(Debug)]
 pub struct Class {
-    /// As registered.
-    pub def: ClassDef,
+    /// Name of the key.
+    pub name: Box<str>,
     /// The first subclass of the key that was registered.
     pub group: ClassId,
     /// It is the `nth` key of its name, from 1.
     pub nth: u32,
+    /// The only lock seen, if there is only one.
+    only: Instance,
+    /// What was last learned from: what is learned next is often learned from the same acquisition.
+    evidence: EndId,
+    /// Of the facts of [`usage`](Self::usage) that are not in [`Classes::more`].
+    first_use: KeptUse,
+    population: Population,
     /// Contexts in which it was ever taken.
     pub usage: Usage,
-    /// For each fact of [`usage`](Self::usage), when it became one.
-    pub first_uses: Vec<FirstUse>,
-    population: Population,
-    removed: bool,
-    /// What was last learned from: what is learned next is often learned from the same acquisition.
-    evidence: Option<Arc<End>>,
+    /// 0 to 7.
+    pub subclass: u8,
+    /// The kernel's rule on nesting within the class.
+    pub strict: bool,
+    /// `(outer, inner)`.
+    pub waits: (WaitType, WaitType),
+    /// Normal, per-CPU or override.
+    pub kind: LockKind,
+    nature: Nature,
 }
 
 impl Class {
     /// True if the class has gone away. Its name is kept for those who still hold a lock of it.
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.removed
+        self.population == Population::Removed
     }
 
     /// True if holding "a lock of this class" means holding one certain lock, which shuts others out.
     #[must_use]
     pub fn is_guard(&self) -> bool {
-        self.def.excludes
-            && !self.def.event
-            && self.def.kind == LockKind::Normal
-            && matches!(self.population, Population::One(_))
+        self.nature == Nature::Exclusive
+            && self.kind == LockKind::Normal
+            && self.population == Population::One
+    }
+
+    /// True if this is no lock, but something that is waited for until it happens.
+    #[must_use]
+    pub fn is_event(&self) -> bool {
+        self.nature == Nature::Event
+    }
+
+    /// Somebody waits for it to happen, or lets it.
+    pub(super) fn make_event(&mut self) {
+        self.nature = Nature::Event;
     }
 
     /// A lock of the class was seen. True if it is the second one: then the class guards nothing any more.
     pub(super) fn populate(&mut self, instance: Instance) -> bool {
         match self.population {
-            Population::None => self.population = Population::One(instance),
-            Population::One(known) if known != instance => return self.populate_many(),
+            Population::None => (self.population, self.only) = (Population::One, instance),
+            Population::One if self.only != instance => return self.populate_many(),
             _ => {}
         }
         false
@@ -111,40 +148,50 @@ impl Class {
 
     /// There are several locks of the class. True if that is new.
     pub(super) fn populate_many(&mut self) -> bool {
-        !matches!(std::mem::replace(&mut self.population, Population::Many), Population::Many)
-    }
-
-    /// When a fact was first seen.
-    #[must_use]
-    pub fn first_use(&self, fact: Fact) -> Option<&FirstUse> {
-        self.first_uses.iter().find(|first| first.fact == fact)
+        let new = matches!(self.population, Population::None | Population::One);
+        if new {
+            self.population = Population::Many;
+        }
+        new
     }
 
     /// True for classes that an interrupt inversion cannot run through: one lock for each CPU, and annotations.
     #[must_use]
     pub fn skips_irq_rules(&self) -> bool {
-        self.def.kind != LockKind::Normal
+        self.kind != LockKind::Normal
     }
 
     /// The name as printed.
     #[must_use]
     pub fn display_name(&self) -> String {
-        let mut name = self.def.name.to_string();
+        let mut name = self.name.to_string();
         if self.nth > 1 {
             name.push_str(&format!("#{}", self.nth));
         }
-        if self.def.subclass > 0 {
-            name.push_str(&format!("/{}", self.def.subclass));
+        if self.subclass > 0 {
+            name.push_str(&format!("/{}", self.subclass));
         }
         name
     }
 }
 
+const _: () = assert!(size_of::<Class>() == 56);
+
+#[expect(clippy::cast_possible_truncation, reason = "a part of the hash is one, too")]
+fn hash(name: &str) -> u32 {
+    FxBuildHasher.hash_one(name) as u32
+}
+
 /// All classes of one engine.
 #[derive(Debug, Default)]
 pub struct Classes {
-    entries: Vec<Class>,
-    names: FxHashMap<Arc<str>, u32>,
+    entries: Chunks<Class>,
+    /// The first class of each name.
+    names: Index,
+    /// How many keys have the name of such a class, if not one.
+    keys: FxHashMap<u32, u32>,
+    /// Of classes whose facts came at different times: all but the first ones.
+    more: FxHashMap<ClassId, Vec<(Usage, KeptUse)>>,
     /// What is known of at least one class.
     usage: Usage,
     removed: usize,
@@ -158,54 +205,78 @@ impl Classes {
     pub fn register(&mut self, def: ClassDef) -> ClassId {
         let id = u32::try_from(self.entries.len()).ok().filter(|id| *id < CLASSES_MAX);
         let id = ClassId(id.expect("fewer than 2^31 classes"));
-        let (group, nth) = match def.sibling {
-            Some(sibling) => {
-                let sibling = &self.entries[sibling.index()];
+        let hash = hash(&def.name);
+        let first = self.first_of(&def.name);
+        let (group, nth) = match (def.sibling, first) {
+            (Some(sibling), _) => {
+                let sibling = self.get(sibling);
                 (sibling.group, sibling.nth)
             }
-            None => {
-                let count = self.names.entry(def.name.clone()).or_insert(0);
-                *count += 1;
-                (id, *count)
+            (None, Some(first)) => {
+                let keys = self.keys.entry(first).or_insert(1);
+                *keys += 1;
+                (id, *keys)
             }
+            (None, None) => (id, 1),
         };
         self.entries.push(Class {
-            def,
+            name: def.name,
             group,
             nth,
-            usage: Usage::default(),
-            first_uses: Vec::new(),
+            only: Instance(0),
+            evidence: EndId::NONE,
+            first_use: KeptUse::NONE,
             population: Population::None,
-            removed: false,
-            evidence: None,
+            usage: Usage::default(),
+            subclass: def.subclass,
+            strict: def.strict,
+            waits: def.waits,
+            kind: def.kind,
+            nature: match (def.event, def.excludes) {
+                (true, _) => Nature::Event,
+                (false, true) => Nature::Exclusive,
+                (false, false) => Nature::Shared,
+            },
         });
+        if def.sibling.is_none() && first.is_none() {
+            self.names.add(id.0, hash);
+        }
         id
+    }
+
+    /// The first class of a name.
+    fn first_of(&self, name: &str) -> Option<u32> {
+        self.names.find(hash(name), |at| *self.entries[at].name == *name)
     }
 
     /// Tells the stack of a fact that was noted.
     pub(super) fn set_stack(&mut self, id: ClassId, fact: Fact, stack: StackId) {
-        let firsts = &mut self.entries[id.index()].first_uses;
-        if let Some(first) = firsts.iter_mut().find(|first| first.fact == fact) {
-            first.stack = Some(stack);
+        let mut more = self.more.get_mut(&id).into_iter().flatten();
+        match more.find(|(facts, _)| facts.has(fact)) {
+            Some((_, later)) => later.stack = stack.into(),
+            None => self.entries[id.0].first_use.stack = stack.into(),
         }
     }
 
     /// The class goes away. Its number is not used again; a new key of its name may get its `#N`.
-    pub(super) fn remove(&mut self, id: ClassId) {
-        let class = &mut self.entries[id.index()];
-        if std::mem::replace(&mut class.removed, true) {
+    pub(super) fn remove(&mut self, id: ClassId, evidence: &mut Evidence) {
+        if self.get(id).is_removed() {
             return;
         }
         self.removed += 1;
+        for reference in self.references_of(id).collect::<Vec<_>>() {
+            evidence.release(reference);
+        }
+        self.more.remove(&id);
+        let class = self.get_mut(id);
         class.usage = Usage::default();
-        class.first_uses = Vec::new();
-        class.population = Population::None;
-        class.evidence = None;
-        if class.group == id
-            && let Some(count) = self.names.get_mut(&class.def.name)
-            && *count == class.nth
-        {
-            *count -= 1;
+        class.first_use = KeptUse::NONE;
+        class.evidence = EndId::NONE;
+        class.population = Population::Removed;
+        let (own, nth) = (class.group == id, class.nth);
+        if own && let Some(first) = self.first_of(&self.get(id).name) {
+            let keys = self.keys.entry(first).or_insert(1);
+            *keys -= u32::from(*keys == nth);
         }
     }
 
@@ -218,33 +289,78 @@ impl Classes {
     /// The class with this number.
     #[must_use]
     pub fn get(&self, id: ClassId) -> &Class {
-        &self.entries[id.index()]
+        &self.entries[id.0]
     }
 
-    /// Notes a fact about a class; true if it is new.
-    pub(super) fn note(&mut self, id: ClassId, first: FirstUse) -> bool {
-        self.usage.add(first.fact);
-        let class = &mut self.entries[id.index()];
-        if class.removed {
+    /// Notes a fact about the class of a lock; true if it is new. Those of one step may be noted `together`, if the
+    /// acquisition is the same.
+    pub(super) fn note(
+        &mut self,
+        lock: &HeldLock,
+        fact: Fact,
+        together: bool,
+        task: &Arc<str>,
+        evidence: &mut Evidence,
+    ) -> bool {
+        let id = lock.bits.class();
+        self.usage.add(fact);
+        let class = self.get_mut(id);
+        if class.is_removed() || !class.usage.add(fact) {
             return false;
         }
-        let new = class.usage.add(first.fact);
-        if new {
-            // Most classes have two: taken with either kind of interrupt enabled.
-            class.first_uses.reserve_exact(if class.first_uses.is_empty() { 2 } else { 1 });
-            class.first_uses.push(first);
+        let by = self.evidence(lock, evidence);
+        let first = &mut self.entries[id.0].first_use;
+        let mut more = self.more.get_mut(&id);
+        let last = more.as_mut().and_then(|more| more.last_mut());
+        if together && last.as_ref().map_or(first.by, |(_, last)| last.by) == by {
+            evidence.release(Reference::End(by));
+            last.into_iter().for_each(|(facts, _)| _ = facts.add(fact));
+            return true;
         }
-        new
+        let who = evidence.witness(task, &Tasks::Several);
+        let new = KeptUse { by, who, stack: Stack::NONE };
+        if first.by == EndId::NONE {
+            *first = new;
+        } else {
+            self.more.entry(id).or_default().push((Usage::only(fact), new));
+        }
+        true
+    }
+
+    /// When a fact was first seen.
+    pub(super) fn first_use(&self, id: ClassId, fact: Fact) -> Option<&KeptUse> {
+        let class = self.get(id);
+        let mut more = self.more.get(&id).into_iter().flatten();
+        let later = || more.find(|(facts, _)| facts.has(fact)).map_or(&class.first_use, |(_, later)| later);
+        class.usage.has(fact).then(later)
     }
 
     /// How and where a lock was taken, for what is learned from it.
-    pub(super) fn evidence(&mut self, held: &HeldLock) -> Arc<End> {
-        let end = end_of(held);
-        let last = &mut self.entries[held.bits.class().index()].evidence;
-        match last {
-            Some(known) if **known == end => known.clone(),
-            _ => last.insert(Arc::new(end)).clone(),
+    pub(super) fn evidence(&mut self, held: &HeldLock, evidence: &mut Evidence) -> EndId {
+        let last = &mut self.get_mut(held.bits.class()).evidence;
+        let end = evidence.keep(end_of(held), *last);
+        if *last != end {
+            evidence.share(end);
+            let before = std::mem::replace(last, end);
+            if before != EndId::NONE {
+                evidence.release(Reference::End(before));
+            }
         }
+        end
+    }
+
+    /// The evidence that is referred to.
+    pub(super) fn references(&self) -> impl Iterator<Item = Reference> {
+        (0..).map(ClassId).take(self.len()).flat_map(|id| self.references_of(id))
+    }
+
+    fn references_of(&self, id: ClassId) -> impl Iterator<Item = Reference> {
+        let class = self.get(id);
+        let more = self.more.get(&id).into_iter().flatten().map(|(_, later)| later);
+        let uses = std::iter::once(&class.first_use).chain(more);
+        let of_uses = uses.flat_map(|kept| [Reference::End(kept.by), Reference::Witness(kept.who)]);
+        let all = std::iter::once(Reference::End(class.evidence)).chain(of_uses);
+        all.filter(|reference| !reference.is_none())
     }
 
     /// True if some class has a fact of this context and direction: if none has, no search can find one.
@@ -253,7 +369,7 @@ impl Classes {
     }
 
     pub(super) fn get_mut(&mut self, id: ClassId) -> &mut Class {
-        &mut self.entries[id.index()]
+        &mut self.entries[id.0]
     }
 
     /// Number of classes, those included that have gone away.
@@ -265,11 +381,11 @@ impl Classes {
     /// True before the first one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// All classes that are there, in the order of first use.
     pub fn iter(&self) -> impl Iterator<Item = (ClassId, &Class)> {
-        (0u32..).map(ClassId).zip(&self.entries).filter(|(_, class)| !class.removed)
+        (0..).map(ClassId).zip(self.entries.iter()).filter(|(_, class)| !class.is_removed())
     }
 }

@@ -22,8 +22,9 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::graph::{End, Strength, Wait};
+use super::evidence::End;
 use super::sight::Tasks;
+use super::strength::{Strength, Wait};
 use crate::ids::{ClassId, LockId};
 
 /// More bridges than this are not built when a lock in the middle of an order goes away.

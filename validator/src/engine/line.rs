@@ -9,6 +9,7 @@
 //!
 //! Source: P. Dietz and D. Sleator, "Two algorithms for maintaining order in a list", 1987.
 
+use super::chunks::Chunks;
 use crate::ids::ClassId;
 
 /// Rises along the line.
@@ -31,12 +32,14 @@ struct Node {
 #[derive(Debug)]
 pub(super) struct Line {
     /// The ends of the line (label 0), then each class at its number plus 1.
-    nodes: Vec<Node>,
+    nodes: Chunks<Node>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Line { nodes: vec![Node { label: 0, next: ENDS, previous: ENDS }] }
+        let mut nodes = Chunks::default();
+        nodes.push(Node { label: 0, next: ENDS, previous: ENDS });
+        Line { nodes }
     }
 }
 
@@ -53,47 +56,47 @@ impl Line {
 
     /// The label of a class, if it is in the line.
     pub(super) fn label(&self, class: ClassId) -> Option<Label> {
-        self.nodes.get(node_of(class) as usize).map(|node| node.label)
+        self.nodes.get(node_of(class)).map(|node| node.label)
     }
 
     /// Puts the next class, by number, at the end.
     pub(super) fn push(&mut self) {
         let node = u32::try_from(self.nodes.len()).expect("fewer than 2^31 classes");
         self.nodes.push(Node { label: 0, next: ENDS, previous: ENDS });
-        self.link(self.nodes[ENDS as usize].previous, &[ClassId(node - 1)]);
+        self.link(self.nodes[ENDS].previous, &[ClassId(node - 1)]);
     }
 
     /// Takes these classes out and puts them just before (or, at the end of the line, just after) one that is not among them.
     /// The number of labels that this has changed.
     pub(super) fn put(&mut self, classes: &[ClassId], beside: ClassId, after: bool) -> usize {
         for class in classes {
-            let Node { next, previous, .. } = self.nodes[node_of(*class) as usize];
-            self.nodes[next as usize].previous = previous;
-            self.nodes[previous as usize].next = next;
+            let Node { next, previous, .. } = self.nodes[node_of(*class)];
+            self.nodes[next].previous = previous;
+            self.nodes[previous].next = next;
         }
         let beside = node_of(beside);
-        let before = if after { beside } else { self.nodes[beside as usize].previous };
+        let before = if after { beside } else { self.nodes[beside].previous };
         self.link(before, classes)
     }
 
     /// Puts classes that are nowhere behind a node.
     fn link(&mut self, before: u32, classes: &[ClassId]) -> usize {
-        let behind = self.nodes[before as usize].next;
+        let behind = self.nodes[before].next;
         let mut last = before;
         for node in classes.iter().map(|class| node_of(*class)) {
-            self.nodes[last as usize].next = node;
-            self.nodes[node as usize].previous = last;
+            self.nodes[last].next = node;
+            self.nodes[node].previous = last;
             last = node;
         }
-        self.nodes[last as usize].next = behind;
-        self.nodes[behind as usize].previous = last;
+        self.nodes[last].next = behind;
+        self.nodes[behind].previous = last;
         self.spread(before, behind, classes.len() as Label)
     }
 
     /// Gives labels to the `count` nodes between two, and to as many of those that follow as stand in the way.
     fn spread(&mut self, mut before: u32, mut behind: u32, mut count: Label) -> usize {
         let room = loop {
-            let room = self.end_label(behind) - self.nodes[before as usize].label;
+            let room = self.end_label(behind) - self.nodes[before].label;
             if room > count * count {
                 break room;
             }
@@ -102,23 +105,23 @@ impl Line {
                 (before, count) = (ENDS, self.nodes.len() as Label - 1);
                 break Label::MAX;
             }
-            behind = self.nodes[behind as usize].next;
+            behind = self.nodes[behind].next;
             count += 1;
         };
         let step = (room / (count + 1)).min(GAP);
-        let mut label = self.nodes[before as usize].label;
+        let mut label = self.nodes[before].label;
         let mut at = before;
         for _ in 0..count {
-            at = self.nodes[at as usize].next;
+            at = self.nodes[at].next;
             label += step;
-            self.nodes[at as usize].label = label;
+            self.nodes[at].label = label;
         }
         usize::try_from(count).expect("as many as there are nodes")
     }
 
     /// The label of a node that is behind others.
     fn end_label(&self, node: u32) -> Label {
-        if node == ENDS { Label::MAX } else { self.nodes[node as usize].label }
+        if node == ENDS { Label::MAX } else { self.nodes[node].label }
     }
 
     /// Asserts that labels rise along the line and all classes are in it.
@@ -128,18 +131,12 @@ impl Line {
     pub(super) fn check(&self) {
         let (mut at, mut count) = (ENDS, 0);
         loop {
-            let next = self.nodes[at as usize].next;
-            assert_eq!(
-                self.nodes[next as usize].previous, at,
-                "internal error: a line that does not lead back"
-            );
+            let next = self.nodes[at].next;
+            assert_eq!(self.nodes[next].previous, at, "internal error: a line that does not lead back");
             if next == ENDS {
                 break;
             }
-            assert!(
-                self.nodes[at as usize].label < self.nodes[next as usize].label,
-                "internal error: labels do not rise"
-            );
+            assert!(self.nodes[at].label < self.nodes[next].label, "internal error: labels do not rise");
             (at, count) = (next, count + 1);
         }
         assert_eq!(count, self.len(), "internal error: a class is not in line");

@@ -32,13 +32,18 @@
 //! loop.
 
 pub mod check;
+mod chunks;
 pub mod class;
+mod edges;
+pub mod evidence;
 pub mod graph;
 pub mod instances;
 mod line;
 mod order;
+mod search;
 pub mod sight;
 mod stats;
+pub mod strength;
 pub mod task;
 mod topology;
 pub mod usage;
@@ -48,14 +53,17 @@ use std::num::NonZeroU32;
 use rustc_hash::FxHashMap;
 
 pub use class::{Class, ClassDef};
-pub use graph::{Dependency, EdgeId, Graph, Hold, StackId, Strength, Wait};
+pub use edges::{Edge, EdgeId};
+pub use evidence::{End, StackId};
+pub use graph::{Dependency, Graph};
+pub use strength::{Hold, Strength, Wait};
 pub use task::{HeldLock, Task};
 
 use crate::event::{Acquisition, Context, Event, PinOp, Place};
 use crate::ids::{ClassId, Instance};
 use crate::report::model::{Acquired, LockName, Report};
 use class::Classes;
-use graph::End;
+use evidence::Evidence;
 use instances::Instances;
 use usage::{Fact, FirstUse};
 
@@ -101,6 +109,7 @@ pub struct Counters {
 pub struct Engine {
     classes: Classes,
     graph: Graph,
+    evidence: Evidence,
     instances: Instances,
     depth_max: usize,
     /// Cycles that a guard excuses, as long as it does.
@@ -143,6 +152,20 @@ impl Engine {
         &self.graph
     }
 
+    /// A dependency with the evidence of its first sight, unless it has gone with one of its classes.
+    #[must_use]
+    pub fn dependency(&self, edge: EdgeId) -> Option<Dependency> {
+        self.graph.dependency(edge, &self.evidence)
+    }
+
+    /// When a fact about a class was first seen.
+    #[must_use]
+    pub fn first_use(&self, class: ClassId, fact: Fact) -> Option<FirstUse> {
+        let first = self.classes.first_use(class, fact)?;
+        let (by, task) = (self.evidence.end(first.by), self.evidence.name(first.who).clone());
+        Some(FirstUse { fact, by, task, stack: first.stack.get() })
+    }
+
     /// The orders of single locks within a class.
     #[must_use]
     pub fn instances(&self) -> &Instances {
@@ -175,10 +198,10 @@ impl Engine {
 
     /// Forgets a class. Who still holds a lock of it learns nothing from that any more.
     fn remove_class(&mut self, class: ClassId) {
-        self.graph.remove_class(class);
+        self.graph.remove_class(class, &mut self.evidence);
         self.instances.remove_class(class);
         self.guarded.retain(|kept| !kept.is_about(class));
-        self.classes.remove(class);
+        self.classes.remove(class, &mut self.evidence);
     }
 
     /// Takes one event of one task. See the module documentation for the order of the rules.
@@ -238,12 +261,12 @@ impl Engine {
                 self.declare(task, before, after, place, &mut outcome);
             }
             Event::Wait { instance, class, place } => {
-                self.classes.get_mut(class).def.event = true;
+                self.classes.get_mut(class).make_event();
                 let wait = Acquisition { sync: true, ..Acquisition::exclusive(class, instance, place) };
                 self.acquire(task, &wait, &mut outcome);
             }
             Event::Complete { instance, class, place } => {
-                self.classes.get_mut(class).def.event = true;
+                self.classes.get_mut(class).make_event();
                 self.complete(task, class, instance, place, &mut outcome);
             }
             Event::AssertHeld { instance, class, how, place } => {
@@ -326,9 +349,8 @@ impl Engine {
         if self.classes.get(lock.bits.class()).usage.has(fact) {
             return;
         }
-        let by = self.classes.evidence(lock);
-        let first = FirstUse { fact, by, task: task.name.clone(), stack: None };
-        if !self.classes.note(lock.bits.class(), first) {
+        let together = outcome.noted.iter().any(|(class, _)| *class == lock.bits.class());
+        if !self.classes.note(lock, fact, together, &task.name, &mut self.evidence) {
             return;
         }
         outcome.noted.push((lock.bits.class(), fact));
@@ -436,13 +458,13 @@ impl Engine {
     #[must_use]
     pub fn lock_name(&self, class: ClassId, instance: Instance) -> LockName {
         let entry = self.classes.get(class);
-        let (outer, inner) = entry.def.waits;
+        let (outer, inner) = entry.waits;
         LockName {
             class: entry.display_name(),
             instance,
             usage: entry.usage.letters(),
             waits: (inner as u8 != 0).then_some((outer as u8, inner as u8)),
-            event: entry.def.event,
+            event: entry.is_event(),
         }
     }
 
@@ -465,6 +487,7 @@ impl Engine {
     /// If the validator itself is wrong.
     pub fn check_invariants(&self) {
         self.graph.check_invariants();
+        self.evidence.check(self.graph.references().chain(self.classes.references()));
         self.instances.check_invariants();
     }
 }

@@ -20,6 +20,7 @@
 //! Kernel counterpart: `check_prevs_add()`, `check_prev_add()`. The kernel stops at recursive readers and learns
 //! nothing from nested acquisitions (`lockdep-facts` FN-2, FN-3, cases X2 to X5), and knows no guards (X8).
 
+use super::edges::{EdgeId, keep_guards};
 use super::instances::Nesting;
 use super::sight::Tasks;
 use super::task::Bits;
@@ -120,7 +121,7 @@ impl Engine {
         }
         let [held, new] = [before, after].map(|class| unheld(task, class, Instance(0), place));
         let strength = Strength::of(Mode::Write, Mode::Write);
-        let dependency = self.dependency(task, &held, &new, strength, true, Vec::new());
+        let dependency = seen_now(task, &held, &new, strength, true, Vec::new());
         let dependency = Dependency { tasks: Tasks::Several, ..dependency };
         self.learn(task, &held, &new, dependency, outcome);
     }
@@ -196,35 +197,10 @@ impl Engine {
     ) {
         let (from, to) = (held.bits.class(), new.bits.class());
         // Who waits for an event may do so under the same locks: they keep nobody apart.
-        let event = self.classes.get(from).def.event;
+        let event = self.classes.get(from).is_event();
         let guards = if event { Vec::new() } else { guards_of(task, from, to) };
-        let dependency = self.dependency(task, held, new, strength, adjacent, guards);
+        let dependency = seen_now(task, held, new, strength, adjacent, guards);
         self.learn(task, held, new, dependency, outcome);
-    }
-
-    /// The dependency that a task makes now.
-    fn dependency(
-        &mut self,
-        task: &Task,
-        held: &HeldLock,
-        new: &HeldLock,
-        strength: Strength,
-        adjacent: bool,
-        guards: Vec<ClassId>,
-    ) -> Dependency {
-        Dependency {
-            from: held.bits.class(),
-            to: new.bits.class(),
-            strength,
-            held: self.classes.evidence(held),
-            taken: self.classes.evidence(new),
-            task: task.name.clone(),
-            tasks: Tasks::now(task),
-            guards: guards.into(),
-            nest: new.bits.nest().then(|| class_of(task, new.nest)).flatten(),
-            stack: None,
-            adjacent,
-        }
     }
 
     /// Learns a dependency, or one more sight of it, or reports the cycle it would close.
@@ -241,7 +217,7 @@ impl Engine {
             return;
         }
         if let Some(edge) = self.graph.lookup(from, to, strength) {
-            if self.graph.seen_again(edge, &dependency) {
+            if self.graph.seen_again(edge, &dependency, &mut self.evidence) {
                 self.recheck(outcome);
             }
             return;
@@ -256,12 +232,18 @@ impl Engine {
             Cycle::Nested(finding) => self.keep(dependency, finding),
             Cycle::None => match check::irq_order::check(self, task, held, new, &dependency) {
                 None => {
-                    outcome.learned.push(self.graph.insert(dependency));
+                    outcome.learned.push(self.insert(held, new, &dependency));
                     self.recheck(outcome);
                 }
                 finding => self.found(outcome, finding),
             },
         }
+    }
+
+    fn insert(&mut self, held: &HeldLock, new: &HeldLock, dependency: &Dependency) -> EdgeId {
+        let ends = [held, new].map(|end| self.classes.evidence(end, &mut self.evidence));
+        let who = self.evidence.witness(&dependency.task, &dependency.tasks);
+        self.graph.insert(dependency, ends, who)
     }
 
     fn cycle(&mut self, task: &Task, held: &HeldLock, new: &HeldLock, closing: &Dependency) -> Cycle {
@@ -278,7 +260,7 @@ impl Engine {
         }
         let mut finding = report(self, &path);
         finding.report.severity = Severity::Guarded;
-        let nests = path.iter().map(|edge| self.graph.edge(*edge).nest).chain([closing.nest]);
+        let nests = path.iter().map(|edge| self.graph.nest(*edge)).chain([closing.nest]);
         if nests.flatten().any(|nest| guards.contains(&nest)) {
             Cycle::Nested(finding)
         } else {
@@ -299,7 +281,7 @@ impl Engine {
         };
         match self.guarded.iter_mut().find(|kept| same(kept)) {
             Some(kept) => {
-                kept.closing.keep_guards(&closing.guards);
+                keep_guards(&mut kept.closing.guards, &closing.guards);
             }
             None => self.guarded.push(GuardedCycle { closing, finding }),
         }
@@ -318,6 +300,30 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// The dependency that a task makes now.
+fn seen_now(
+    task: &Task,
+    held: &HeldLock,
+    new: &HeldLock,
+    strength: Strength,
+    adjacent: bool,
+    guards: Vec<ClassId>,
+) -> Dependency {
+    Dependency {
+        from: held.bits.class(),
+        to: new.bits.class(),
+        strength,
+        held: end_of(held),
+        taken: end_of(new),
+        task: task.name.clone(),
+        tasks: Tasks::now(task),
+        guards: guards.into(),
+        nest: new.bits.nest().then(|| class_of(task, new.nest)).flatten(),
+        stack: None,
+        adjacent,
     }
 }
 

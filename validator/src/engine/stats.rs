@@ -27,7 +27,7 @@ impl Engine {
         Stats {
             classes: (self.classes.len() - self.classes.removed()) as u64,
             removed_classes: self.classes.removed() as u64,
-            dependencies: self.graph.edges().len() as u64,
+            dependencies: self.graph.len() as u64,
             indirect_dependencies: self.classes.iter().map(|(id, _)| self.reach(id, true)).sum(),
             instances: self.instances.len() as u64,
             unordered_nestings: self.instances.unordered().map(|(_, pairs, _)| pairs).sum(),
@@ -108,7 +108,6 @@ impl Engine {
             let mut next: Vec<ClassId> = self
                 .graph
                 .edges()
-                .iter()
                 .filter(|edge| edge.from == id && edge.adjacent)
                 .map(|edge| edge.to)
                 .collect();

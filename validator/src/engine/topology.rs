@@ -41,6 +41,7 @@
 
 use std::collections::BinaryHeap;
 
+use super::chunks::Chunks;
 use super::line::{Label, Line};
 use crate::ids::ClassId;
 
@@ -56,7 +57,7 @@ pub(super) struct Topology {
     /// The last label of a source among those, and the first of a target.
     reach: Option<(Label, Label)>,
     /// For each class the search that has found it last, by its number.
-    seen: Vec<u32>,
+    seen: Chunks<u32>,
     forward: Side,
     backward: Side,
 }
@@ -173,14 +174,14 @@ impl Topology {
                 forward.steps += after.len() + 1;
                 for next in after {
                     let at = label(next);
-                    if seen[next.index()] == backward.round {
+                    if seen[next.0] == backward.round {
                         return None;
                     }
                     // What leads back is set apart; what is found beyond the other side is not taken any more.
                     if at > last {
                         turn = turn.min((at, next));
                     } else if at > first
-                        && std::mem::replace(&mut seen[next.index()], forward.round) != forward.round
+                        && std::mem::replace(&mut seen[next.0], forward.round) != forward.round
                     {
                         forward.found.push((!at, next));
                     }
@@ -191,12 +192,12 @@ impl Topology {
                 backward.steps += before.len() + 1;
                 for next in before {
                     let at = label(next);
-                    if seen[next.index()] == forward.round {
+                    if seen[next.0] == forward.round {
                         return None;
                     }
                     if first < at
                         && at < last
-                        && std::mem::replace(&mut seen[next.index()], backward.round) != backward.round
+                        && std::mem::replace(&mut seen[next.0], backward.round) != backward.round
                     {
                         backward.found.push((at, next));
                     }
@@ -215,8 +216,8 @@ impl Topology {
         }
         self.forward.begin(self.backward.round + 1);
         self.backward.begin(self.forward.round + 1);
-        self.seen[to.index()] = self.forward.round;
-        self.seen[from.index()] = self.backward.round;
+        self.seen[to.0] = self.forward.round;
+        self.seen[from.0] = self.backward.round;
         self.forward.found.push((!self.label(to), to));
         self.backward.found.push((self.label(from), from));
     }

@@ -11,13 +11,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::graph::{End, StackId};
+use super::evidence::{End, EndId, Stack, StackId, WitnessId};
 use super::task::{Bits, Irq};
 use crate::event::Context;
 
 /// A set of usage facts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage(u16);
+pub struct Usage(u8);
 
 /// One fact: used in or enabled, for writing or reading, in one context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct Fact {
 }
 
 impl Fact {
-    const fn bit(self) -> u16 {
-        1 << (self.read as u16 | (self.enabled as u16) << 1 | (self.context as u16) << 2)
+    const fn bit(self) -> u8 {
+        1 << (self.read as u8 | (self.enabled as u8) << 1 | (self.context as u8) << 2)
     }
 
     /// The same context from the other side: used in ↔ enabled.
@@ -63,17 +63,34 @@ pub struct FirstUse {
     /// What.
     pub fact: Fact,
     /// The acquisition that made it so.
-    pub by: Arc<End>,
+    pub by: End,
     /// Who.
     pub task: Arc<str>,
     /// The stack there.
     pub stack: Option<StackId>,
 }
 
+/// How it is kept, for all facts that were first seen together.
+#[derive(Debug)]
+pub(super) struct KeptUse {
+    pub(super) by: EndId,
+    pub(super) who: WitnessId,
+    pub(super) stack: Stack,
+}
+
+impl KeptUse {
+    pub(super) const NONE: KeptUse = KeptUse { by: EndId::NONE, who: WitnessId::NONE, stack: Stack::NONE };
+}
+
 /// Both contexts.
 pub const CONTEXTS: [Context; 2] = [Context::HardIrq, Context::SoftIrq];
 
 impl Usage {
+    /// This fact.
+    pub(super) const fn only(fact: Fact) -> Self {
+        Usage(fact.bit())
+    }
+
     /// True if the fact is known.
     #[must_use]
     pub const fn has(self, fact: Fact) -> bool {

@@ -35,6 +35,7 @@ use std::sync::{Arc, Weak};
 
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::engine::task::{Bits, mix};
 use crate::engine::{Engine, Task};
@@ -88,6 +89,8 @@ pub(crate) struct Inner {
     chain_hits: AtomicU64,
     stacks: StackTable,
     recorded: Mutex<Vec<Recorded>>,
+    /// The events of a class share its name.
+    recorded_names: Mutex<FxHashMap<ClassId, Arc<str>>>,
     measured: contention::Table,
     sink: Sink,
     tasks: AtomicU32,
@@ -127,6 +130,7 @@ impl Inner {
             chain_hits: AtomicU64::new(0),
             stacks: StackTable::default(),
             recorded: Mutex::default(),
+            recorded_names: Mutex::default(),
             measured: contention::Table::default(),
             sink,
             tasks: AtomicU32::new(0),
@@ -293,7 +297,7 @@ impl Validator {
         let engine = self.inner.engine.lock();
         let name = |class| engine.classes().get(class).display_name();
         let mut pairs: Vec<_> = Vec::new();
-        let mut seen = rustc_hash::FxHashSet::default();
+        let mut seen = FxHashSet::default();
         for edge in engine.graph().edges() {
             if seen.insert((edge.from, edge.to)) {
                 pairs.push((name(edge.from), name(edge.to)));

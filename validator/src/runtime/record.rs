@@ -10,7 +10,8 @@ use crate::recorded::{Recorded, RecordedOp};
 
 impl Inner {
     pub(super) fn record(&self, task: &Task, op: RecordedOp, class: ClassId, map: &LockMap, place: Place) {
-        let class = self.engine.lock().classes().get(class).def.name.clone();
+        let name = || self.engine.lock().classes().get(class).name.as_ref().into();
+        let class = self.recorded_names.lock().entry(class).or_insert_with(name).clone();
         let site = crate::places::site(place);
         let (instance, lock) = (map.instance(), map.lock_id());
         let event = Recorded { task: task.id, task_name: task.name.clone(), op, class, instance, lock, site };

@@ -446,7 +446,7 @@ pub(crate) fn held_subclass(map: &LockMap) -> u8 {
     let Current { validator, task, .. } = entered.current();
     let Some(position) = task.position(map.instance()) else { return 0 };
     let class = task.held()[position].bits.class();
-    validator.engine.lock().classes().get(class).def.subclass
+    validator.engine.lock().classes().get(class).subclass
 }
 
 /// True if this thread holds nothing that is known of.

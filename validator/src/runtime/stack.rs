@@ -123,7 +123,7 @@ impl Inner {
         engine.attach_stack(&outcome.learned, &outcome.noted, stack);
         if !traced.is_empty() {
             let of_held =
-                |edge: &EdgeId| Some((*edge, stack_of(traced, engine.graph().get(*edge)?.held.instance)?));
+                |edge: &EdgeId| Some((*edge, stack_of(traced, engine.dependency(*edge)?.held.instance)?));
             let held: Vec<_> = outcome.learned.iter().filter_map(of_held).collect();
             drop(engine);
             self.stacks.held.lock().extend(held);
@@ -136,10 +136,9 @@ impl Inner {
         let Finding { mut report, edges, usages } = finding;
         let (ids, firsts): (Vec<Option<StackId>>, Vec<Option<StackId>>) = {
             let engine = self.engine.lock();
-            let first =
-                |(class, fact): &(ClassId, Fact)| engine.classes().get(*class).first_use(*fact)?.stack;
+            let first = |(class, fact): &(ClassId, Fact)| engine.first_use(*class, *fact)?.stack;
             let firsts = usages.iter().map(first).collect();
-            (edges.iter().map(|edge| engine.graph().get((*edge)?)?.stack).collect(), firsts)
+            (edges.iter().map(|edge| engine.dependency((*edge)?)?.stack).collect(), firsts)
         };
         let resolve = |id: Option<StackId>| self.stacks.resolve(id?);
         report.stack = resolve(now);

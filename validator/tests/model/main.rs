@@ -113,7 +113,7 @@ impl Pair {
 
     fn learned(&self) -> BTreeSet<Edge> {
         let class = |id: ClassId| self.classes.iter().find(|(_, known)| *known == id).expect("registered").0;
-        let edges = self.engine.graph().edges().iter().map(|edge| {
+        let edges = self.engine.graph().edges().map(|edge| {
             let mut letters = edge.strength.letters().chars();
             let mut letter = || letters.next().expect("two letters");
             (class(edge.from), class(edge.to), letter(), letter())

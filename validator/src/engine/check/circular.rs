@@ -8,9 +8,9 @@
 //!
 //! Kernel counterpart: `check_noncircular()`, `print_circular_bug()`.
 
-use super::{Engine, Finding, HeldLock, Task, base, edge, plain};
-use crate::engine::graph::{Dependency, EdgeId};
+use super::{Engine, Finding, HeldLock, Task, base, dependency, edge, plain};
 use crate::engine::sight;
+use crate::engine::{Dependency, EdgeId};
 use crate::report::model::{ReportKind, Severity};
 
 /// The report on `held → new`, with `path` leading from `new` back to `held`.
@@ -26,7 +26,7 @@ pub(in crate::engine) fn report(
     let mut report = base(engine, task, ReportKind::Circular, "", String::new(), help);
     report.wanted = Some(engine.acquired(task, new));
     report.conflict = Some(engine.acquired(task, held));
-    if engine.classes().get(closing.from).def.event {
+    if engine.classes().get(closing.from).is_event() {
         // What the task does is to let the event happen, and what it holds is the lock.
         std::mem::swap(&mut report.wanted, &mut report.conflict);
     }
@@ -47,12 +47,12 @@ pub(in crate::engine) fn unguarded(
 /// Fills in what depends on the path.
 fn describe(engine: &Engine, finding: Finding, closing: &Dependency, path: &[EdgeId]) -> Finding {
     let mut report = finding.report;
-    let dependencies: Vec<&Dependency> =
-        std::iter::once(closing).chain(path.iter().map(|edge| engine.graph().edge(*edge))).collect();
+    let known = path.iter().map(|edge| dependency(engine, *edge));
+    let dependencies: Vec<Dependency> = std::iter::once(closing.clone()).chain(known).collect();
     let name = |class| engine.classes().get(class).display_name();
     let round: Vec<String> =
         std::iter::once(closing.from).chain(dependencies.iter().map(|hop| hop.to)).map(name).collect();
-    let is_event = |class| engine.classes().get(class).def.event;
+    let is_event = |class| engine.classes().get(class).is_event();
     let (from, to, round) = (name(closing.from), name(closing.to), round.join(" → "));
     report.summary = if is_event(closing.from) {
         format!(
@@ -78,7 +78,7 @@ fn describe(engine: &Engine, finding: Finding, closing: &Dependency, path: &[Edg
     Finding { report, edges, usages: Vec::new() }
 }
 
-fn signature(engine: &Engine, cycle: &[&Dependency]) -> String {
+fn signature(engine: &Engine, cycle: &[Dependency]) -> String {
     let mut hops: Vec<String> = cycle
         .iter()
         .map(|hop| format!("{}-{}>", engine.classes().get(hop.from).display_name(), hop.strength.letters()))

@@ -8,9 +8,10 @@
 //!
 //! Kernel counterpart: `check_usage_forwards()`, `check_usage_backwards()`, `print_irq_inversion_bug()`.
 
-use super::{Finding, HeldLock, Task, base, edge, interrupt, with_usages};
+use super::{Finding, HeldLock, Task, base, interrupt, known, with_usages};
 use crate::engine::Engine;
-use crate::engine::graph::{Arrived, Direction, Graph};
+use crate::engine::Graph;
+use crate::engine::search::{Arrived, Direction};
 use crate::engine::usage::Fact;
 use crate::report::model::ReportKind;
 
@@ -49,7 +50,7 @@ pub(in crate::engine) fn check(
         "switch the interrupt off wherever the second lock is taken, or do not take it under the first";
     let signature = format!("{inside_name}>{outside_name}:{fact}");
     let mut report = base(engine, task, ReportKind::IrqInversion, &signature, summary, help);
-    report.edges = path.iter().map(|hop| edge(engine, engine.graph().edge(*hop), false)).collect();
+    report.edges = path.iter().map(|hop| known(engine, *hop)).collect();
     report.wanted = Some(engine.acquired(task, lock));
     let finding = Finding { report, edges: path.into_iter().map(Some).collect(), usages: Vec::new() };
     Some(with_usages(engine, finding, fact.context, inside, outside))

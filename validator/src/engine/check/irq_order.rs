@@ -9,10 +9,11 @@
 //!
 //! Kernel counterpart: `check_irq_usage()`, `print_bad_irq_dependency()`.
 
-use super::{Finding, HeldLock, Task, base, edge, interrupt, with_usages};
+use super::{Finding, HeldLock, Task, base, edge, interrupt, known, with_usages};
 use crate::engine::Engine;
-use crate::engine::graph::{Arrived, Dependency, Direction, Graph};
+use crate::engine::search::{Arrived, Direction};
 use crate::engine::usage::CONTEXTS;
+use crate::engine::{Dependency, Graph};
 use crate::event::Context;
 use crate::report::model::ReportKind;
 
@@ -63,12 +64,11 @@ pub(in crate::engine) fn check(
     let help = "do not take the second lock under the first, or switch the interrupt off wherever the second is taken";
     let signature = format!("{safe_name}>{unsafe_name}:{}-{}", name(joining.from), name(joining.to));
     let mut report = base(engine, task, ReportKind::IrqOrder, &signature, summary, help);
-    let known = |hop: &crate::engine::EdgeId| edge(engine, engine.graph().edge(*hop), false);
     report.edges = path_before
         .iter()
-        .map(known)
+        .map(|hop| known(engine, *hop))
         .chain([edge(engine, joining, true)])
-        .chain(path_after.iter().map(known))
+        .chain(path_after.iter().map(|hop| known(engine, *hop)))
         .collect();
     report.wanted = Some(engine.acquired(task, new));
     report.conflict = Some(engine.acquired(task, held));

@@ -25,9 +25,8 @@ pub mod ww_api;
 
 use std::sync::Arc;
 
-use super::graph::{Dependency, End};
 use super::usage::Fact;
-use super::{Engine, Finding, HeldLock, Task};
+use super::{Dependency, EdgeId, End, Engine, Finding, HeldLock, Task};
 use crate::event::{Context, Mode, Place};
 use crate::ids::{ClassId, Instance};
 use crate::report::model::{Acquired, Edge, Report, ReportKind, Severity, Used};
@@ -127,6 +126,16 @@ fn edge(engine: &Engine, dependency: &Dependency, new: bool) -> Edge {
     }
 }
 
+/// A known dependency as reports show it.
+fn known(engine: &Engine, id: EdgeId) -> Edge {
+    edge(engine, &dependency(engine, id), false)
+}
+
+/// A known dependency.
+fn dependency(engine: &Engine, id: EdgeId) -> Dependency {
+    engine.dependency(id).expect("a known edge")
+}
+
 /// Puts into a finding the facts of this context that make it one: that one class is used inside, and the other (or the
 /// same) with it enabled. Of each, writing first.
 fn with_usages(
@@ -137,9 +146,9 @@ fn with_usages(
     outside: ClassId,
 ) -> Finding {
     for (class, enabled) in [(inside, false), (outside, true)] {
-        let entry = engine.classes().get(class);
-        let first =
-            [false, true].into_iter().find_map(|read| entry.first_use(Fact { context, enabled, read }));
+        let first = [false, true]
+            .into_iter()
+            .find_map(|read| engine.first_use(class, Fact { context, enabled, read }));
         if let Some(first) = first {
             let by = end(engine, class, &first.by, &first.task);
             finding.report.usages.push(Used { state: first.fact.to_string(), by, stack: None });

@@ -29,7 +29,7 @@ pub enum Verdict {
 #[must_use]
 pub fn check(engine: &Engine, task: &Task, new: &HeldLock) -> Verdict {
     let class = new.bits.class();
-    let strict = engine.classes().get(class).def.strict;
+    let strict = engine.classes().get(class).strict;
     let mut nest_seen = false;
     for held in task.held() {
         nest_seen |= new.bits.nest() && held.instance == new.nest;

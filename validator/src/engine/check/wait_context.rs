@@ -15,7 +15,7 @@ use crate::report::model::ReportKind;
 /// Applies the rule to an acquisition that is not on the stack yet.
 #[must_use]
 pub fn check(engine: &Engine, task: &Task, new: &HeldLock) -> Option<Finding> {
-    let (outer, _) = engine.classes().get(new.bits.class()).def.waits;
+    let (outer, _) = engine.classes().get(new.bits.class()).waits;
     if outer == WaitType::Unchecked || new.bits.trylock() {
         return None;
     }
@@ -29,12 +29,12 @@ pub fn check(engine: &Engine, task: &Task, new: &HeldLock) -> Option<Finding> {
     };
     let mut culprit = None;
     for held in task.held().iter().filter(|held| held.bits.irq().level() == irq.level()) {
-        let def = &engine.classes().get(held.bits.class()).def;
-        let (_, inner) = def.waits;
+        let class = engine.classes().get(held.bits.class());
+        let (_, inner) = class.waits;
         if inner == WaitType::Unchecked {
             continue;
         }
-        if def.kind == LockKind::WaitOverride || inner < allowed {
+        if class.kind == LockKind::WaitOverride || inner < allowed {
             allowed = inner;
             culprit = Some(held);
         }
