@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lockdep::sync::Mutex;
 use lockdep::{DynamicClass, LockClass, Validator};
 
+mod common;
+
+use common::{part, play, stderr};
+
 /// Takes a lock of a new class under one of another new class: nothing of that is known to anybody.
 fn learn() {
     static OUTER: LockClass = LockClass::new("outer");
@@ -135,4 +139,33 @@ fn a_callback_may_fork() {
     });
     assert!(ended_well.load(Ordering::Relaxed));
     learn();
+}
+
+/// Standard error is a pipe that nobody empties, and what is said of the setting does not fit: so the other thread is in
+/// the middle of it at the fork.
+#[test]
+fn a_process_may_fork_while_another_thread_makes_the_process_wide_validator() {
+    let test = "a_process_may_fork_while_another_thread_makes_the_process_wide_validator";
+    if part().is_none() {
+        let output = play(test, "first use", &[("LOCKDEP", &"?".repeat(100_000))]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        return;
+    }
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for both.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::dup2(ends[1], 2) }, 2);
+    std::thread::spawn(|| drop(Mutex::new(()).lock()));
+    let mut byte = 0_u8;
+    // SAFETY: there is room for one byte.
+    let read = unsafe { libc::read(ends[0], (&raw mut byte).cast(), 1) };
+    assert_eq!(read, 1, "it has begun to speak");
+    let well = fork_and(|| {
+        // SAFETY: there is no other thread. (What belongs to standard error, the parent's other thread has locked.)
+        unsafe { std::env::remove_var("LOCKDEP") };
+        learn();
+    });
+    // SAFETY: ends the process, with the thread that still waits to be heard.
+    unsafe { libc::_exit(i32::from(!well)) };
 }

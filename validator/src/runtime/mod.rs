@@ -33,7 +33,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use once_cell::sync::Lazy;
+use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -118,7 +118,6 @@ fn next_epoch(last: &AtomicU32) -> u32 {
 
 impl Inner {
     fn new(config: Config, sink: Sink) -> Self {
-        fork::prepare_once();
         Inner {
             epoch: next_epoch(&EPOCH),
             config,
@@ -428,33 +427,41 @@ impl fmt::Debug for Validator {
 /// files are at hand) or `off`.
 #[must_use]
 pub fn global() -> &'static Validator {
-    static GLOBAL: Lazy<Validator> = Lazy::new(|| {
-        let setting = std::env::var("LOCKDEP").unwrap_or_default();
-        let builder = match setting.as_str() {
-            "" | "panic" => Validator::builder().print(true).panic_on(PanicOn::Finding),
-            "warn" => Validator::builder().print(true).panic_on(PanicOn::Never),
-            "off" => Validator::builder().watch(false),
-            other => {
-                eprintln!("lockdep: LOCKDEP={other}: not one of panic, warn, off; taking panic");
-                Validator::builder().print(true).panic_on(PanicOn::Finding)
-            }
-        };
-        let stacks = match std::env::var("LOCKDEP_STACKS").unwrap_or_default().as_str() {
-            "" | "new-edges" => Stacks::NewEdges,
-            "off" => Stacks::Off,
-            "full" => Stacks::Full,
-            other => {
-                eprintln!(
-                    "lockdep: LOCKDEP_STACKS={other}: not one of off, new-edges, full; taking new-edges"
-                );
-                Stacks::NewEdges
-            }
-        };
-        let sources = std::env::var("LOCKDEP_SOURCES").as_deref() != Ok("off");
-        builder.stacks(stacks).sources(sources).build()
-    });
+    static GLOBAL: OnceCell<Validator> = OnceCell::new();
     // What is locked while it is being made (by the allocator) must not ask for it.
-    Thread::unwatched(|| &*GLOBAL)
+    GLOBAL.get().unwrap_or_else(|| {
+        Thread::unwatched(|| {
+            // Two threads may come here at once. A fork waits for neither: what takes time, and speaks, is done before.
+            let made = from_environment().build();
+            let _gate = fork::Pass::new();
+            GLOBAL.get_or_init(|| made)
+        })
+    })
+}
+
+/// What the environment says of the validator for the whole process.
+fn from_environment() -> Builder {
+    let setting = std::env::var("LOCKDEP").unwrap_or_default();
+    let builder = match setting.as_str() {
+        "" | "panic" => Validator::builder().print(true).panic_on(PanicOn::Finding),
+        "warn" => Validator::builder().print(true).panic_on(PanicOn::Never),
+        "off" => Validator::builder().watch(false),
+        other => {
+            eprintln!("lockdep: LOCKDEP={other}: not one of panic, warn, off; taking panic");
+            Validator::builder().print(true).panic_on(PanicOn::Finding)
+        }
+    };
+    let stacks = match std::env::var("LOCKDEP_STACKS").unwrap_or_default().as_str() {
+        "" | "new-edges" => Stacks::NewEdges,
+        "off" => Stacks::Off,
+        "full" => Stacks::Full,
+        other => {
+            eprintln!("lockdep: LOCKDEP_STACKS={other}: not one of off, new-edges, full; taking new-edges");
+            Stacks::NewEdges
+        }
+    };
+    let sources = std::env::var("LOCKDEP_SOURCES").as_deref() != Ok("off");
+    builder.stacks(stacks).sources(sources)
 }
 
 #[cfg(test)]

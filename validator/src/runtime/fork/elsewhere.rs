@@ -10,5 +10,3 @@ impl Pass {
         Pass(())
     }
 }
-
-pub(in crate::runtime) fn prepare_once() {}

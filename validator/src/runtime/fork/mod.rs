@@ -18,7 +18,7 @@ mod imp;
 #[path = "elsewhere.rs"]
 mod imp;
 
-pub(super) use imp::{Pass, prepare_once};
+pub(super) use imp::Pass;
 
 /// What the gate is made of.
 #[cfg(unix)]

@@ -2,8 +2,7 @@
 //! Where processes fork: handlers that shut the gate and open it again.
 
 use std::cell::Cell;
-use std::sync::Once;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::gate::Gate;
 
@@ -24,6 +23,7 @@ impl Pass {
     pub(in crate::runtime) fn new() -> Self {
         let outermost = !INSIDE.get();
         if outermost {
+            prepare();
             GATE.enter();
             INSIDE.set(true);
         }
@@ -52,11 +52,13 @@ extern "C" fn after_in_child() {
     GATE.open_in_child(INSIDE.get());
 }
 
-/// Registers the handlers, once for the process.
-pub(in crate::runtime) fn prepare_once() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+/// Registers the handlers, before anybody goes in. Without a lock, which a fork could leave taken: so two threads that are
+/// the first may both do it. Then a fork shuts the gate twice and opens it twice.
+fn prepare() {
+    static PREPARED: AtomicBool = AtomicBool::new(false);
+    if !PREPARED.load(Ordering::Relaxed) {
         // SAFETY: the handlers are functions of this program that live for ever and do not unwind.
         unsafe { libc::pthread_atfork(Some(before), Some(after), Some(after_in_child)) };
-    });
+        PREPARED.store(true, Ordering::Relaxed);
+    }
 }
