@@ -3,7 +3,7 @@
 //! The dependency graph: which class was taken while which other was held.
 //!
 //! The edges themselves are in [`edges`](super::edges), what makes one block another in [`strength`](super::strength), and
-//! the search for cycles is in `search.rs`. A [`topology`] knows of most dependencies that they close none.
+//! the search for cycles is in `search.rs`. A [topology](super::topology) knows of most dependencies that they close none.
 //!
 //! Kernel counterpart: `struct lock_list`, `add_lock_to_list()`.
 
