@@ -33,9 +33,12 @@ fn backwards(locks: &(Mutex<()>, Mutex<()>)) {
     drop((locks.1.lock(), locks.0.lock()));
 }
 
+/// After this long they will not come any more. Miri takes its time.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 3600 } else { 60 });
+
 /// Waits until another thread says so.
 fn wait(from: &Receiver<()>) {
-    match from.recv_timeout(Duration::from_secs(60)) {
+    match from.recv_timeout(PATIENCE) {
         Ok(()) => {}
         Err(RecvTimeoutError::Timeout) => panic!("the threads wait for each other"),
         Err(RecvTimeoutError::Disconnected) => panic!("the other thread failed"),
