@@ -94,3 +94,16 @@ fn a_class_takes_100_bytes_and_a_dependency_64_whatever_their_number() {
         assert_eq!(dependencies, DISTANCES * count - DISTANCES * (DISTANCES + 1) / 2);
     }
 }
+
+#[test]
+fn a_class_is_not_charged_for_those_that_came_before_it() {
+    let _alone = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut engine = Engine::new();
+    for _ in 0..10_000 {
+        engine.register(ClassDef::named("alike"));
+    }
+    let before = in_use();
+    engine.register(ClassDef::named("another"));
+    let bytes = in_use() - before;
+    assert!(bytes <= 8 * 1024, "{bytes} bytes for one class");
+}

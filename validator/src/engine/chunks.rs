@@ -212,8 +212,13 @@ impl Index {
             self.split();
         }
         self.entries += 1;
-        self.links.reach(at);
+        self.leave_out(at);
         self.link(at, hash);
+    }
+
+    /// Has room for an entry that is not taken in: who comes after many of these has not to make it for them all.
+    pub(super) fn leave_out(&mut self, at: u32) {
+        self.links.reach(at);
     }
 
     fn link(&mut self, at: u32, hash: u32) {
