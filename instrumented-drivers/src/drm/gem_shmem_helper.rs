@@ -61,7 +61,7 @@ use crate::dma_buf::resv::{
     dma_resv_assert_held, dma_resv_lock, dma_resv_lock_interruptible, dma_resv_unlock,
 };
 use crate::dma_buf::{DmaBufAttachment, SgTable};
-use crate::kernel::cell::{KCell, KPtr};
+use crate::kernel::cell::{KCell, KPtr, KReadOnce};
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::locking::{Mutex, sleep_class};
 use crate::kernel::mm::{Signal, VmArea, VmFault, VmOperations};
@@ -78,23 +78,19 @@ pub(super) struct PagesState {
     pub(super) madv: i32,
 }
 
-#[derive(Default)]
-struct VmapState {
-    use_count: usize,
-    map: Option<IosysMap>,
-}
-
 /// `struct drm_gem_shmem_object`, the part beyond the GEM object.
 pub struct DrmGemShmemObject {
     pub(super) pages_lock: Mutex,
     vmap_lock: Mutex,
-    /// Under `pages_lock` or the reservation lock.
-    pub(super) state: KCell<PagesState>,
+    /// Under `pages_lock` or the reservation lock; a shrinker that counts, and who gets a handle, look without.
+    pub(super) state: KReadOnce<PagesState>,
     /// Changed under the same; read without by whoever has a use count of his own.
     pub(super) pages: KPtr<[Page]>,
     pub(super) sgt: KPtr<SgTable>,
+    /// Under `vmap_lock` or the reservation lock; a shrinker that counts looks without.
+    vmap_use_count: KReadOnce<usize>,
     /// Under `vmap_lock` or the reservation lock.
-    vmap: KCell<VmapState>,
+    vaddr: KCell<Option<IosysMap>>,
 }
 
 impl Default for DrmGemShmemObject {
@@ -102,10 +98,11 @@ impl Default for DrmGemShmemObject {
         DrmGemShmemObject {
             pages_lock: Mutex::new(&PAGES_LOCK),
             vmap_lock: Mutex::new(&VMAP_LOCK),
-            state: KCell::new("a shmem object's page count", PagesState::default()),
+            state: KReadOnce::new("a shmem object's page count", PagesState::default()),
             pages: KPtr::null(),
             sgt: KPtr::null(),
-            vmap: KCell::new("a shmem object's kernel mapping", VmapState::default()),
+            vmap_use_count: KReadOnce::new("how often a shmem object is mapped by the kernel", 0),
+            vaddr: KCell::new("a shmem object's kernel mapping", None),
         }
     }
 }
@@ -123,16 +120,16 @@ impl DrmGemShmemObject {
         self.state.get().use_count
     }
 
-    /// `vmap_use_count`.
+    /// `vmap_use_count`, of which the lock need not be held.
     #[must_use]
     pub fn vmap_use_count(&self) -> usize {
-        self.vmap.with(|vmap| vmap.use_count)
+        self.vmap_use_count.read_once()
     }
 
-    /// `madv`.
+    /// `madv`, of which the lock need not be held.
     #[must_use]
     pub fn madv(&self) -> i32 {
-        self.state.get().madv
+        self.state.read_once().madv
     }
 
     /// The scatter table, if there is one.
@@ -354,12 +351,8 @@ pub fn drm_gem_shmem_vmap(obj: &Arc<DrmGemObject>) -> Result<IosysMap> {
 }
 
 fn vmap_counted(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject) -> Result<IosysMap> {
-    let mapped = shmem.vmap.with(|vmap| {
-        let map = vmap.map.clone()?;
-        vmap.use_count += 1;
-        Some(map)
-    });
-    if let Some(map) = mapped {
+    if let Some(map) = shmem.vaddr.get() {
+        shmem.vmap_use_count.with(|count| *count += 1);
         return Ok(map);
     }
     let map = match obj.import_attach() {
@@ -370,7 +363,8 @@ fn vmap_counted(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject) -> Result<Io
             IosysMap(pages)
         }
     };
-    shmem.vmap.set(VmapState { use_count: 1, map: Some(map.clone()) });
+    shmem.vaddr.set(Some(map.clone()));
+    shmem.vmap_use_count.with(|count| *count = 1);
     Ok(map)
 }
 
@@ -391,17 +385,17 @@ pub fn drm_gem_shmem_vunmap(obj: &Arc<DrmGemObject>, map: &IosysMap) {
 }
 
 fn vunmap_counted(obj: &Arc<DrmGemObject>, shmem: &DrmGemShmemObject, map: &IosysMap) {
-    if obj.dev.core.warn_on(shmem.vmap_use_count() == 0, "a shmem object is unmapped once too often") {
+    if obj.dev.core.warn_on(shmem.vmap_use_count.get() == 0, "a shmem object is unmapped once too often") {
         return;
     }
-    let last = shmem.vmap.with(|vmap| {
-        vmap.use_count -= 1;
-        vmap.use_count == 0
+    let last = shmem.vmap_use_count.with(|count| {
+        *count -= 1;
+        *count == 0
     });
     if !last {
         return;
     }
-    shmem.vmap.set(VmapState::default());
+    shmem.vaddr.set(None);
     match obj.import_attach() {
         Some(attach) => dma_buf_vunmap(&attach.dmabuf, map),
         None => drm_gem_shmem_put_pages(obj),
@@ -479,7 +473,7 @@ fn insert_page(
     let pages = shmem.pages.load();
     obj.dev.core.warn_on(pages.is_none(), "a fault in a shmem object without pages");
     match (index, pages) {
-        (Some(index), Some(pages)) if index < pages.len() && shmem.madv() >= 0 => {
+        (Some(index), Some(pages)) if index < pages.len() && shmem.state.get().madv >= 0 => {
             vmf.insert_page(&pages[index])
         }
         _ => Err(Signal::Bus),

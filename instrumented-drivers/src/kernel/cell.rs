@@ -4,8 +4,8 @@
 //! is safe Rust and finds out when the lock that should protect it was not held.
 //!
 //! [`KCell`] is for data under an exclusive lock, [`KRwCell`] for data under a reader-writer lock. Both are never
-//! contended in right code; contention is a data race in the model and panics. [`KPtr`] is for a pointer that the
-//! kernel reads without a lock (RCU, `READ_ONCE`).
+//! contended in right code; contention is a data race in the model and panics. [`KReadOnce`] is for a value that is
+//! changed under a lock and also read without, [`KPtr`] for a pointer of that kind (RCU, `READ_ONCE`).
 
 use core::fmt;
 use std::sync::Arc;
@@ -70,6 +70,47 @@ impl<T> KCell<T> {
     #[track_caller]
     pub fn set(&self, new: T) {
         drop(self.replace(new));
+    }
+}
+
+/// A value that an exclusive lock next to it protects, and that the kernel also looks at without it, because one that is out
+/// of date does no harm there (`READ_ONCE`).
+pub struct KReadOnce<T> {
+    owned: KCell<T>,
+    seen: Mutex<T>,
+}
+
+impl<T: Copy> KReadOnce<T> {
+    /// `what` names the value in the panic message.
+    pub const fn new(what: &'static str, value: T) -> Self {
+        KReadOnce { owned: KCell::new(what, value), seen: Mutex::new(value) }
+    }
+
+    /// As [`KCell::with`].
+    ///
+    /// # Panics
+    /// If another thread is inside: the protecting lock is not held.
+    #[track_caller]
+    pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.owned.with(|value| {
+            let result = f(value);
+            *self.seen.lock() = *value;
+            result
+        })
+    }
+
+    /// A copy of the value.
+    ///
+    /// # Panics
+    /// If another thread is inside: the protecting lock is not held.
+    #[track_caller]
+    pub fn get(&self) -> T {
+        self.owned.get()
+    }
+
+    /// The value as it was when somebody had changed it last; the lock need not be held.
+    pub fn read_once(&self) -> T {
+        *self.seen.lock()
     }
 }
 
@@ -162,6 +203,12 @@ impl<T: ?Sized> KPtr<T> {
 impl<T> fmt::Debug for KCell<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("KCell").field(&self.what).finish()
+    }
+}
+
+impl<T> fmt::Debug for KReadOnce<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KReadOnce").field(&self.owned.what).finish()
     }
 }
 

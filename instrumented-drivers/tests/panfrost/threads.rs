@@ -7,22 +7,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::yield_now;
 
+use instrumented_drivers::drm::file::DrmFile;
+use instrumented_drivers::drm::gem::{drm_gem_object_put, drm_gem_vmap_unlocked, drm_gem_vunmap_unlocked};
+use instrumented_drivers::drm::gem_handle::drm_gem_object_lookup;
+use instrumented_drivers::drm::panfrost::drv::PanfrostMadv::DontNeed;
 use instrumented_drivers::drm::panfrost::gem::PANFROST_BO_NOEXEC;
 use instrumented_drivers::drm::panfrost::submit::WaitTimeout;
+use instrumented_drivers::drm::prime::DRM_RDWR;
 use instrumented_drivers::kernel::KernelCore;
-use instrumented_drivers::kernel::errno::Result;
+use instrumented_drivers::kernel::errno::{Errno, Result};
 use instrumented_drivers::kernel::shrinker::{direct_reclaim_at, kswapd};
 use instrumented_drivers::media::videobuf2::Memory;
-use instrumented_drivers::policy::LockingPolicy::P2;
-use instrumented_drivers::policy::ShmemLocking::C;
+use instrumented_drivers::policy::LockingPolicy::{P0, P2};
+use instrumented_drivers::policy::ShmemLocking::{A, C};
 use instrumented_drivers::scenario::stress::Random;
 use instrumented_drivers::scenario::stress::gpu::{Shared, Worker};
 use instrumented_drivers::user::{Child, Driver, Process, Programs, QueueBuffer};
 
-use crate::common::{clean, map};
+use crate::common::{PAGE, all, clean, map, open_with_bo};
 use crate::vb2_common::{CAMERAS, FRAME, check_frame};
 
 const THREADS: u64 = 4;
+
+/// How often an object is mapped while it is counted.
+const ROUNDS: usize = 300;
 
 /// A camera streams; the GPU reads each frame through an import of its own and copies it into an object of its file.
 fn stream(process: &Process, driver: Driver, frames: usize) -> Result {
@@ -102,6 +110,41 @@ fn everything_at_once(seed: u64) {
         shared.finish(process).unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
         Ok(())
     });
+}
+
+/// The shrinker counts without the locks of the objects: what it reads may be out of date, and no more than that.
+#[test]
+fn objects_are_counted_while_they_are_mapped() {
+    for (policy, shmem) in all() {
+        if policy == P0 && shmem != A {
+            // No kernel was like that: the core maps without the lock that the helper expects.
+            continue;
+        }
+        clean(policy, shmem, |kernel, process| {
+            let (gpu, handle, _) = open_with_bo(process, PAGE)?;
+            assert!(process.panfrost_madvise(gpu, handle, DontNeed)?);
+            // From now on it is listed, and never purged.
+            let buffer = process.prime_handle_to_fd(gpu, handle, DRM_RDWR)?;
+            let file = process.peek(gpu)?;
+            let file: &DrmFile = file.private().ok_or(Errno::ENOTTY)?;
+            let obj = kernel.kthread(|_| drm_gem_object_lookup(file, handle)).ok_or(Errno::ENOENT)?;
+            let stop = Arc::new(AtomicBool::new(false));
+            let (core, told) = (kernel.core().clone(), stop.clone());
+            let reclaimer = process.spawn(move |_| reclaim(&core, &told))?;
+            for _ in 0..ROUNDS {
+                let cpu = map(process, gpu, handle, PAGE)?;
+                process.munmap(cpu, PAGE as u64)?;
+                kernel.kthread(|_| {
+                    drm_gem_vmap_unlocked(&obj).map(|map| drm_gem_vunmap_unlocked(&obj, &map))
+                })?;
+            }
+            kernel.kthread(|_| drm_gem_object_put(obj));
+            stop.store(true, Ordering::Release);
+            assert_eq!(reclaimer.wait(), 0);
+            process.close(buffer)?;
+            process.close(gpu)
+        });
+    }
 }
 
 #[test]
