@@ -59,6 +59,26 @@ fn import_against_close_leaks_nothing() {
     }
 }
 
+/// Under P0 an exporter maps without the lock: it may look at nothing but what the attachment has pinned.
+#[test]
+fn mapping_for_two_devices_at_once_is_clean() {
+    for (policy, shmem) in sound() {
+        clean(policy, shmem, |_, process| {
+            let (_, _, buffer) = export(process, Driver::I915).unwrap();
+            let tasks = [Driver::Vgem, Driver::Vkms].map(|driver| {
+                process.spawn(move |task| {
+                    let dev = task.open(driver).unwrap();
+                    for _ in 0..20 * ROUNDS {
+                        let handle = task.prime_fd_to_handle(dev, buffer).unwrap();
+                        task.gem_close(dev, handle).unwrap();
+                    }
+                })
+            });
+            tasks.into_iter().for_each(|task| task.unwrap().wait());
+        });
+    }
+}
+
 #[test]
 fn mapping_faulting_and_forking_at_once_is_clean() {
     for (policy, shmem) in sound() {

@@ -114,8 +114,8 @@ fn i915_gem_map_dma_buf(attach: &DmaBufAttachment) -> Result<Arc<SgTable>> {
         dma_resv_unlock(obj.resv());
         pinned?;
     }
-    let pages = bo(&obj).mm.with(|mm| mm.pages.as_ref().map(|pages| pages.page_list().clone()));
-    SgTable::from_pages(&obj.dev.core, pages.ok_or(Errno::ENODEV)?)
+    let pages = bo(&obj).pages.load().ok_or(Errno::ENODEV)?;
+    SgTable::from_pages(&obj.dev.core, pages.page_list().clone())
 }
 
 fn i915_gem_dmabuf_vmap(buf: &DmaBuf) -> Result<IosysMap> {

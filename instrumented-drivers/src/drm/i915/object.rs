@@ -25,7 +25,7 @@ use crate::drm::gem::{
     drm_gem_object_put, drm_gem_object_release,
 };
 use crate::drm::prime::drm_prime_gem_destroy;
-use crate::kernel::cell::KCell;
+use crate::kernel::cell::{KCell, KPtr};
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::{File, fput};
 use crate::kernel::locking::{SpinLock, WwAcquireCtx, spin_class};
@@ -51,8 +51,6 @@ pub(super) struct ObjectMm {
     pub(super) region: Region,
     /// What the object is made of, unless that is a file or an imported buffer.
     pub(super) store: Option<Pages>,
-    /// `mm.pages`.
-    pub(super) pages: Option<Arc<SgTable>>,
     /// `mm.mapping`.
     pub(super) mapping: Option<KernelMapping>,
     /// Has addresses for the GPU; changes under `vm->mutex` too.
@@ -62,6 +60,8 @@ pub(super) struct ObjectMm {
 /// `struct drm_i915_gem_object`, the part beyond the GEM object.
 pub(super) struct I915Bo {
     pub(super) mm: KCell<ObjectMm>,
+    /// `mm.pages`: changed under the same lock; read without by who has pinned them.
+    pub(super) pages: KPtr<SgTable>,
     pub(super) pages_pin_count: AtomicUsize,
     pub(super) mmo_lock: SpinLock,
     /// Under `mmo_lock`.
@@ -88,9 +88,10 @@ pub(super) fn i915_gem_object_init(
     filp: Option<Arc<ShmemFile>>,
 ) -> Arc<DrmGemObject> {
     let region = placements.first().copied().unwrap_or(Region::Smem);
-    let mm = ObjectMm { region, store: None, pages: None, mapping: None, bound: false };
+    let mm = ObjectMm { region, store: None, mapping: None, bound: false };
     let bo = I915Bo {
         mm: KCell::new("the memory of an i915 object", mm),
+        pages: KPtr::null(),
         pages_pin_count: AtomicUsize::new(0),
         mmo_lock: SpinLock::new(&MMO_LOCK),
         mmo: KCell::new("the mappings of an i915 object", None),

@@ -26,7 +26,7 @@ use crate::kernel::vmalloc::{vmap, vunmap};
 pub fn i915_gem_object_pin_pages(obj: &Arc<DrmGemObject>) -> Result<Arc<SgTable>> {
     assert_object_held(obj);
     let bo = bo(obj);
-    let pages = match bo.mm.with(|mm| mm.pages.clone()) {
+    let pages = match bo.pages.load() {
         Some(pages) => pages,
         None => ____i915_gem_object_get_pages(obj)?,
     };
@@ -85,7 +85,7 @@ fn is_shrinkable(obj: &DrmGemObject) -> bool {
 
 fn __i915_gem_object_set_pages(obj: &Arc<DrmGemObject>, pages: &Arc<SgTable>) {
     let i915 = I915::of(&obj.dev);
-    bo(obj).mm.with(|mm| mm.pages = Some(pages.clone()));
+    bo(obj).pages.swap(Some(pages.clone()));
     if is_shrinkable(obj) {
         let flags = i915.obj_lock.lock_irqsave();
         i915.shrink_list.with(|list| list.push(Arc::downgrade(obj)));
@@ -123,11 +123,10 @@ pub(super) fn __i915_gem_object_put_pages(i915: &I915, obj: &Arc<DrmGemObject>) 
 
 /// The rest of it. What was in system memory stays in its file.
 pub(super) fn __i915_gem_object_put_pages_unpinned(i915: &I915, obj: &Arc<DrmGemObject>) {
-    let (pages, mapping) = bo(obj).mm.with(|mm| (mm.pages.take(), mm.mapping.take()));
-    if let Some(mapping) = mapping {
+    if let Some(mapping) = bo(obj).mm.with(|mm| mm.mapping.take()) {
         vunmap(&obj.dev.core, mapping);
     }
-    let Some(pages) = pages else { return };
+    let Some(pages) = bo(obj).pages.take() else { return };
     make_unshrinkable(i915, obj);
     i915_gem_object_release_mmap(obj);
     match obj.import_attach() {
