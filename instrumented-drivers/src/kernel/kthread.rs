@@ -17,6 +17,7 @@ use std::thread::Builder;
 use lockdep::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 
+use super::locking::watched;
 use super::task::flush_delayed_work;
 use super::wait::Sleepers;
 
@@ -139,7 +140,7 @@ impl Kthread {
         if state.thread.is_none() {
             let thread = self.clone();
             let builder = Builder::new().name(self.name.clone());
-            let started = lockdep::thread::spawn_with(builder, move || thread.serve());
+            let started = lockdep::thread::spawn_with(builder, move || watched(|| thread.serve()));
             state.thread =
                 Some(started.unwrap_or_else(|error| panic!("no thread for {}: {error}", self.name)));
         }

@@ -38,7 +38,7 @@ use crate::kernel::KernelCore;
 use crate::kernel::cell::KCell;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::irq;
-use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class};
+use crate::kernel::locking::{Mutex, SpinLock, sleep_class, spin_class, watched};
 
 static DEV_MUTEX: LockClass = sleep_class("&dev->mutex");
 static SLOCK: LockClass = spin_class("&dev->slock");
@@ -299,7 +299,7 @@ fn vivid_start_generating_vid_cap(dev: &VividDev) -> Result {
         *clock = Clock { due: 1, buffers: clock.buffers, ..Clock::default() };
     });
     let builder = thread::Builder::new().name(THREAD.to_owned());
-    let thread = lockdep::thread::spawn_with(builder, move || vivid_thread_vid_cap(&myself));
+    let thread = lockdep::thread::spawn_with(builder, move || watched(|| vivid_thread_vid_cap(&myself)));
     dev.kthread_vid_cap.set(Some(thread.map_err(|_| Errno::ENOMEM)?));
     Ok(())
 }

@@ -23,6 +23,7 @@ use crate::drm::{gem, gem_handle};
 use crate::kernel::KernelCore;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::file::{Fd, File, FileTable, fput, get_file};
+use crate::kernel::locking::watched;
 use crate::kernel::mm::{
     MapFlags, Mm, Signal, copy_process, mmput, read_user, vm_mmap_pgoff, vm_munmap, write_user,
 };
@@ -328,7 +329,7 @@ impl Process {
             task.exit();
             result
         };
-        lockdep::thread::spawn_with(builder, run).map(|child| Child(Some(child))).map_err(|_| {
+        lockdep::thread::spawn_with(builder, || watched(run)).map(|child| Child(Some(child))).map_err(|_| {
             child.exit();
             Errno::EAGAIN
         })
@@ -345,7 +346,7 @@ impl Process {
     {
         let process = self.clone();
         let builder = Builder::new().name(self.0.name.clone());
-        let thread = lockdep::thread::spawn_with(builder, move || f(&process));
+        let thread = lockdep::thread::spawn_with(builder, move || watched(|| f(&process)));
         thread.map(|thread| Child(Some(thread))).map_err(|_| Errno::EAGAIN)
     }
 

@@ -6,12 +6,14 @@
 //! a real kernel. Both are `#[track_caller]`: in C they are inline or return straight to the caller.
 //!
 //! Each lock tells the validator before it may block, and after a trylock succeeded; it tells of a release before
-//! the real one. After a panic a lock stays locked; dropping it is fine.
+//! the real one. After a panic a lock stays locked, and who waits for it panics, too; dropping it is
+//! fine.
 //!
 //! A spinlock here blocks instead of spinning. What the validator sees is the same.
 
 mod local_lock;
 mod mutex;
+mod orphan;
 mod raw;
 mod raw_spinlock;
 mod rcu;
@@ -24,6 +26,7 @@ mod ww_surgery;
 
 pub use local_lock::LocalLock;
 pub use mutex::Mutex;
+pub(crate) use orphan::watched;
 pub use raw_spinlock::RawSpinLock;
 pub use rcu::{
     rcu_read_lock, rcu_read_lock_bh, rcu_read_lock_sched, rcu_read_unlock, rcu_read_unlock_bh,

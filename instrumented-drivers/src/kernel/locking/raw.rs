@@ -6,8 +6,9 @@
 
 use std::thread::{self, ThreadId};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::orphan;
 use crate::kernel::interleave::{Step, before};
 
 /// An exclusive lock.
@@ -25,7 +26,9 @@ impl RawLock {
         before(self, Step::Write);
         let mut owner = self.owner.lock();
         while owner.is_some() {
-            self.free.wait(&mut owner);
+            if !orphan::wait(&self.free, &mut owner, |owner| *owner) {
+                orphan::give_up();
+            }
         }
         *owner = Some(thread::current().id());
     }
@@ -55,8 +58,14 @@ impl RawLock {
 #[derive(Default)]
 struct Shared {
     writer: Option<ThreadId>,
-    readers: usize,
+    readers: Vec<ThreadId>,
     waiting_writers: usize,
+}
+
+impl Shared {
+    fn holders(&self) -> Vec<ThreadId> {
+        self.writer.iter().chain(&self.readers).copied().collect()
+    }
 }
 
 /// A reader-writer lock whose readers queue behind a waiting writer.
@@ -67,17 +76,23 @@ pub(super) struct RawRwLock {
 
 impl RawRwLock {
     pub(super) const fn new() -> Self {
-        let state = Shared { writer: None, readers: 0, waiting_writers: 0 };
+        let state = Shared { writer: None, readers: Vec::new(), waiting_writers: 0 };
         RawRwLock { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn wait(&self, state: &mut MutexGuard<'_, Shared>) {
+        if !orphan::wait(&self.changed, state, Shared::holders) {
+            orphan::give_up();
+        }
     }
 
     pub(super) fn read(&self) {
         before(self, Step::Read);
         let mut state = self.state.lock();
         while state.writer.is_some() || state.waiting_writers > 0 {
-            self.changed.wait(&mut state);
+            self.wait(&mut state);
         }
-        state.readers += 1;
+        state.readers.push(thread::current().id());
     }
 
     /// A read that overtakes waiting writers.
@@ -85,9 +100,9 @@ impl RawRwLock {
         before(self, Step::Read);
         let mut state = self.state.lock();
         while state.writer.is_some() {
-            self.changed.wait(&mut state);
+            self.wait(&mut state);
         }
-        state.readers += 1;
+        state.readers.push(thread::current().id());
     }
 
     pub(super) fn try_read(&self) -> bool {
@@ -95,7 +110,7 @@ impl RawRwLock {
         let mut state = self.state.lock();
         let free = state.writer.is_none() && state.waiting_writers == 0;
         if free {
-            state.readers += 1;
+            state.readers.push(thread::current().id());
         }
         free
     }
@@ -104,8 +119,8 @@ impl RawRwLock {
         before(self, Step::Write);
         let mut state = self.state.lock();
         state.waiting_writers += 1;
-        while state.writer.is_some() || state.readers > 0 {
-            self.changed.wait(&mut state);
+        while state.writer.is_some() || !state.readers.is_empty() {
+            self.wait(&mut state);
         }
         state.waiting_writers -= 1;
         state.writer = Some(thread::current().id());
@@ -114,7 +129,7 @@ impl RawRwLock {
     pub(super) fn try_write(&self) -> bool {
         before(self, Step::TryWrite);
         let mut state = self.state.lock();
-        let free = state.writer.is_none() && state.readers == 0;
+        let free = state.writer.is_none() && state.readers.is_empty();
         if free {
             state.writer = Some(thread::current().id());
         }
@@ -124,8 +139,16 @@ impl RawRwLock {
     pub(super) fn unlock_read(&self) {
         before(self, Step::EndRead);
         let mut state = self.state.lock();
-        debug_assert!(state.readers > 0 || lockdep::ENABLED, "read unlock of a lock that is not read-locked");
-        state.readers = state.readers.saturating_sub(1);
+        debug_assert!(
+            !state.readers.is_empty() || lockdep::ENABLED,
+            "read unlock of a lock that is not read-locked"
+        );
+        // It may have been read-locked by another thread.
+        let me = thread::current().id();
+        match state.readers.iter().rposition(|reader| *reader == me) {
+            Some(mine) => drop(state.readers.swap_remove(mine)),
+            None => drop(state.readers.pop()),
+        }
         self.changed.notify_all();
     }
 
@@ -143,7 +166,7 @@ impl RawRwLock {
         before(self, Step::Downgrade);
         let mut state = self.state.lock();
         state.writer = None;
-        state.readers += 1;
+        state.readers.push(thread::current().id());
         self.changed.notify_all();
     }
 

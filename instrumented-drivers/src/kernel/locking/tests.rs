@@ -10,6 +10,7 @@ use lockdep::{LockClass, Validator};
 
 use super::{
     Mutex, RwLock, RwSem, SpinLock, WwAcquireCtx, WwAlgorithm, WwClass, WwMutex, sleep_class, spin_class,
+    watched,
 };
 use crate::kernel::errno::Errno;
 use crate::kernel::fault::{Plan, inject};
@@ -285,5 +286,47 @@ fn waiters_of_a_ww_mutex_go_by_age() {
         younger.join().unwrap();
         older.join().unwrap();
         assert_eq!(*order.lock(), ["older", "younger"]);
+    });
+}
+
+/// Somebody panics with the lock; what does who waits for it then say?
+fn after_a_panic<L: Send + Sync + 'static>(
+    lock: L,
+    take: impl Fn(&L) + Send + 'static,
+    wait: impl Fn(&L) + Send + 'static,
+) -> String {
+    let lock = Arc::new(lock);
+    let (taken, is_taken) = mpsc::channel();
+    let theirs = lock.clone();
+    let hold = move || {
+        take(&theirs);
+        taken.send(()).expect("it listens");
+        panic!("in the middle");
+    };
+    let holder = lockdep::thread::spawn(|| watched::<()>(hold));
+    is_taken.recv().expect("it is taken");
+    let waiter = lockdep::thread::spawn(move || watched(|| wait(&lock)));
+    assert!(holder.join().is_err());
+    let message = waiter.join().expect_err("nobody unlocks");
+    (*message.downcast_ref::<&str>().expect("a message")).to_owned()
+}
+
+#[test]
+fn who_waits_for_a_lock_of_a_thread_that_panicked_panics_too() {
+    Validator::new().scope(|| {
+        let messages = [
+            after_a_panic(Mutex::new(&MUTEX), Mutex::lock, Mutex::lock),
+            after_a_panic(SpinLock::new(&SPIN), SpinLock::lock, SpinLock::lock),
+            after_a_panic(RwSem::new(&RWSEM), RwSem::down_write, RwSem::down_read),
+            after_a_panic(RwSem::new(&RWSEM), RwSem::down_read, RwSem::down_write),
+            after_a_panic(
+                WwMutex::new(&DIE),
+                |lock| lock.lock(None).unwrap(),
+                |lock| lock.lock(None).unwrap(),
+            ),
+        ];
+        for message in messages {
+            assert_eq!(message, "internal error: this waits for a lock of a thread that has panicked");
+        }
     });
 }

@@ -30,6 +30,7 @@ use lockdep::ww::{BackOffDrill, WwCtxState, WwLockState, WwMisuse};
 use lockdep::{HeldAs, LockClass};
 use parking_lot::Mutex as Gate;
 
+use super::orphan;
 use crate::kernel::errno::{Errno, Result};
 use crate::kernel::fault;
 use crate::kernel::interleave::{Step, before};
@@ -435,8 +436,12 @@ impl WwMutex {
                 }
                 return Err(Errno::EDEADLK);
             }
+            if orphan::any_panicked(state.owner.as_ref().map(|owner| owner.task.id())) {
+                drop(state);
+                orphan::give_up();
+            }
             drop(state);
-            thread::park();
+            thread::park_timeout(orphan::PATIENCE);
             state = self.state.lock();
         }
     }
