@@ -212,12 +212,13 @@ impl Index {
             self.split();
         }
         self.entries += 1;
-        self.leave_out(at);
+        self.make_room(at);
         self.link(at, hash);
     }
 
-    /// Has room for an entry that is not taken in: who comes after many of these has not to make it for them all.
-    pub(super) fn leave_out(&mut self, at: u32) {
+    /// Makes room for this entry. An entry that is not taken in makes its own, too: who comes after many of these would have to make it
+    /// for them all.
+    pub(super) fn make_room(&mut self, at: u32) {
         self.links.reach(at);
     }
 

@@ -241,7 +241,7 @@ impl Classes {
         if def.sibling.is_none() && first.is_none() {
             self.names.add(id.0, hash);
         } else {
-            self.names.leave_out(id.0);
+            self.names.make_room(id.0);
         }
         id
     }

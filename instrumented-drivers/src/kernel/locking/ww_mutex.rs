@@ -11,7 +11,7 @@
 //! | wounded holder | - | -EDEADLK at its next lock that it would have to wait for |
 //!
 //! Waiters with a context queue by stamp, others behind those that were there before; the first of the queue gets
-//! the lock. A waiter sleeps with `thread::park`, whose token takes the place of the kernel's wake-up: whoever
+//! the lock. A waiter sleeps with `thread::park_timeout`, whose token takes the place of the kernel's wake-up: whoever
 //! changes something that a waiter looks at unparks it.
 //!
 //! The validator sees a context as a lock of class `<class>_acquire`, and each lock taken under it as nested in
