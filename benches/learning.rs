@@ -10,7 +10,8 @@
 //! What stacks cost is measured through the lock types, for each setting: one order of many classes is learned, and then taken
 //! once more.
 //!
-//! An argument `--quick` leaves the large graphs out, a number all that have not so many classes; criterion's other arguments mean nothing here.
+//! An argument `--quick` leaves the large graphs out, `--classes=NUMBER` all but those of that size; criterion's other
+//! arguments mean nothing here.
 
 #[path = "common/counting.rs"]
 mod counting;
@@ -173,7 +174,7 @@ fn measure_stacks(name: &str, stacks: Stacks) {
 
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
-    let only: Option<u32> = std::env::args().find_map(|arg| arg.parse().ok());
+    let only: Option<u32> = std::env::args().find_map(|arg| arg.strip_prefix("--classes=")?.parse().ok());
     println!(
         "classes     deps  graph first      done   mean µs     p50      p99     p99.9        max   visited    moved  B/class B/dep"
     );
